@@ -1,0 +1,118 @@
+# Everything a person or CI runs. Needs make and Python 3.11 or newer; what else it needs it
+# installs into a virtual environment beside this file.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all build format clean
+
+VENV ?= .venv
+VERSIONS := 3.14 3.13 3.12 3.11
+
+# A name on the PATH proves nothing: version managers leave names behind that start no interpreter.
+USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(shell for python in $(VERSIONS:%=python%) python3 python; do \
+	"$$python" -c '$(USABLE)' >/dev/null 2>&1 && command -v "$$python" && break; done)
+endif
+PYTHON_VERSION := $(shell "$(PYTHON)" -c '$(USABLE)' >/dev/null 2>&1 && \
+	"$(PYTHON)" -c 'import platform; print(platform.python_version())')
+
+BIN := $(VENV)/bin
+# Twice quiet: errors are still shown, a build backend's advice is not.
+QUIET := --disable-pip-version-check --quiet --quiet
+PIP := $(BIN)/python -m pip $(QUIET)
+
+# Stamps: what a virtual environment holds, so that it is made again only when that changes.
+INTERPRETER := $(VENV)/.python-$(PYTHON_VERSION)
+PACKAGE := $(VENV)/.package
+TOOLS := $(VENV)/.tools
+NODE_MODULES := $(if $(shell command -v node >/dev/null && command -v npm), \
+	tests/node/node_modules/.package-lock.json)
+
+# pyright would ask the network whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+help:
+	@echo 'make demo      watch a server and a client greet each other'
+	@echo 'make test      run every check: format, lint, import contracts, types, tests, coverage'
+	@echo 'make test-all  the same on every Python from 3.11 to 3.14 found here'
+	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
+	@echo 'make format    format the code and apply the safe fixes of the linter'
+	@echo 'make clean     remove what the above made'
+	@echo
+	@echo 'PYTHON=/path/to/python chooses the interpreter (now: $(or $(PYTHON),none found)).'
+
+demo: $(PACKAGE)
+	$(BIN)/python scripts/demo.py
+
+# --verifytypes asks the interpreter where the package is, and does not follow editable installs.
+test: $(TOOLS) $(NODE_MODULES)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH="$(CURDIR)" $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes trio_ws --ignoreexternal
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+# One failing version does not keep the others from being tested.
+test-all:
+	@tested=; failed=; \
+	for version in $(VERSIONS); do \
+		for python in "python$$version" \
+			"$${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version".*/bin/python; do \
+			"$$python" -c '$(USABLE)' >/dev/null 2>&1 || continue; \
+			echo "== Python $$version: $$python"; \
+			tested="$$tested $$version"; \
+			$(MAKE) test PYTHON="$$python" VENV=".venvs/$$version" || failed="$$failed $$version"; \
+			break; \
+		done; \
+	done; \
+	echo "== tested on:$${tested:- nothing}; failed on:$${failed:- none}"; \
+	test -n "$$tested" && test -z "$$failed"
+
+build: $(TOOLS)
+	rm -rf build dist
+	$(BIN)/python -m build
+	@for artifact in dist/*.whl dist/*.tar.gz; do \
+		echo "== $$artifact in a clean environment"; \
+		rm -rf build/clean && $(BIN)/python -m venv build/clean && \
+		build/clean/bin/python -m pip $(QUIET) install "$$artifact" && \
+		(cd build/clean && bin/python -c 'import importlib.resources, trio_ws, trio_ws.testing; \
+			assert importlib.resources.files(trio_ws).joinpath("py.typed").is_file(); \
+			print(trio_ws.__file__)') || exit 1; \
+	done
+
+format: $(TOOLS)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv .venvs build dist *.egg-info tests/node/node_modules .coverage htmlcov
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find trio_ws tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
+
+$(INTERPRETER):
+	@test -n '$(PYTHON_VERSION)' || { \
+		echo 'No usable Python 3.11 or newer: $(or $(PYTHON),none found on the PATH).'; \
+		echo 'Install one (on Debian and Ubuntu python3-venv too), or name one:'; \
+		echo '    make PYTHON=/path/to/python3 $(MAKECMDGOALS)'; \
+		exit 1; } >&2
+	rm -rf $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(PACKAGE): $(INTERPRETER) pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(TOOLS): $(PACKAGE)
+	$(PIP) install --group dev
+	@touch $@
+
+tests/node/node_modules/.package-lock.json: tests/node/package.json tests/node/package-lock.json
+	cd tests/node && npm ci
+	@touch $@

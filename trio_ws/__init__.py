@@ -1,0 +1,43 @@
+"""trio_ws: real-time WebSocket servers and clients for Trio, in which every lifetime is a block."""
+
+from trio_ws._config import Keepalive, Limits
+from trio_ws._errors import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    HandshakeError,
+    HandshakeRejected,
+    WebSocketError,
+)
+from trio_ws._transport.client import connect
+from trio_ws._transport.connection import Connection
+from trio_ws._transport.handshake import Handler, Request
+from trio_ws._transport.router import Router
+from trio_ws._transport.server import Server, serve
+from trio_ws._types import CloseCode, Response
+
+__all__ = [
+    "CloseCode",
+    "Connection",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "Handler",
+    "HandshakeError",
+    "HandshakeRejected",
+    "Keepalive",
+    "Limits",
+    "Request",
+    "Response",
+    "Router",
+    "Server",
+    "WebSocketError",
+    "connect",
+    "serve",
+]
+
+for _name in __all__:
+    # Names say where they are to be imported from, in tracebacks and documentation.
+    if hasattr(globals()[_name], "__module__") and _name != "Handler":
+        globals()[_name].__module__ = __name__
+del _name

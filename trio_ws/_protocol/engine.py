@@ -1,0 +1,385 @@
+"""`Engine`: one open WebSocket as a state machine, bytes in, wsproto's events out.
+
+Theory of operation
+-------------------
+The engine begins where the opening handshake ends and has wsproto's interface: `receive_data`
+takes what was read, `events` yields what it means, `send` turns an event into bytes to write.
+It differs in three ways, each of them stricter:
+
+* A message event is always a whole message. Fragments are joined here, because only here is the
+  declared length of a frame known before its payload has arrived, and limits are checked then.
+* `events` parses no further than it is iterated. Whoever stops asking (a full inbox) leaves the
+  rest as raw bytes, and `buffered` says how many.
+* `early_control` finds control frames in those raw bytes, so that pings are answered and a close
+  is seen although the messages before them still have to wait.
+
+States are wsproto's (RFC 6455 §7.1):
+
+    OPEN ── Close received ──> REMOTE_CLOSING ── Close sent ──────> CLOSED
+    OPEN ── Close sent ──────> LOCAL_CLOSING  ── Close received ──> CLOSED
+
+When the peer breaks the protocol, `events` ends with a `CloseConnection` that holds the code to
+answer with, and the state does not change: that is how a fault is told from the peer's Close.
+"""
+
+import codecs
+from collections.abc import Iterator
+
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.utilities import LocalProtocolError
+
+from trio_ws._protocol.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    FrameError,
+    read_header,
+    serialise,
+)
+from trio_ws._protocol.masking import mask
+from trio_ws._types import CloseCode, Sendable, is_wire_code
+
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Engine:
+    """One side of an open WebSocket connection.
+
+    After calling `receive_data`, iterate over `events`. After calling `send`, write what it
+    returned. Neither ever blocks, and nothing but the documented errors is raised.
+
+    Args:
+        client: Whether this side is the client: it masks what it sends (RFC 6455 §5.1).
+        max_message: Bytes of one incoming message; more is a fault with code 1009.
+        max_fragments: Frames of one incoming message; more is a fault with code 1009.
+    """
+
+    __slots__ = (
+        "_base",
+        "_data",
+        "_done",
+        "_fin",
+        "_fragments",
+        "_in_frame",
+        "_key",
+        "_max_fragments",
+        "_max_message",
+        "_missing",
+        "_opcode",
+        "_pending",
+        "_position",
+        "_scanned",
+        "_sending",
+        "_taken",
+        "_utf8",
+        "client",
+        "state",
+    )
+
+    def __init__(
+        self,
+        *,
+        client: bool,
+        max_message: float = float("inf"),
+        max_fragments: float = float("inf"),
+    ) -> None:
+        self.client = client
+        self.state = ConnectionState.OPEN
+        self._max_message = max_message
+        self._max_fragments = max_fragments
+        # What was received and not parsed yet is `_data[_position:]`. `_base` counts the bytes that
+        # came before `_data`, so that a place in the stream keeps its number.
+        self._data: bytes | bytearray = b""
+        self._position = 0
+        self._base = 0
+        self._done = False
+        # The message being put together; `_opcode` is None between messages.
+        self._opcode: int | None = None
+        self._pending = bytearray()
+        self._fragments = 0
+        self._utf8: codecs.IncrementalDecoder | None = None
+        # The data frame whose payload is arriving: bytes taken so far, and bytes still to come.
+        self._in_frame = False
+        self._fin = False
+        self._key = b""
+        self._taken = 0
+        self._missing = 0
+        # Control frames that begin before this place of the stream were handed out early.
+        self._scanned = 0
+        # The opcode of the message being sent in fragments.
+        self._sending: int | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not parsed yet."""
+        return len(self._data) - self._position
+
+    def send(self, event: Event) -> bytes:
+        """Turn an event into the bytes to write.
+
+        Args:
+            event: `TextMessage`, `BytesMessage`, `Ping`, `Pong` or `CloseConnection`. A message
+                with ``message_finished=False`` is a fragment; the next message event continues it.
+
+        Raises:
+            wsproto.utilities.LocalProtocolError: The event does not fit the state.
+            ValueError: The payload of a control frame is too long.
+        """
+        if isinstance(event, CloseConnection):
+            return self._send_close(event)
+        if self.state is not ConnectionState.OPEN:
+            raise LocalProtocolError(f"{type(event).__name__} cannot be sent in state {self.state}")
+        if isinstance(event, (TextMessage, BytesMessage)):
+            return self._send_message(event.data, fin=event.message_finished)
+        if isinstance(event, Ping):
+            return serialise(PING, event.payload, masked=self.client)
+        if isinstance(event, Pong):
+            return serialise(PONG, event.payload, masked=self.client)
+        raise LocalProtocolError(f"{type(event).__name__} is no event of an open connection")
+
+    def _send_message(self, data: Sendable, *, fin: bool) -> bytes:
+        opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
+        if self._sending is not None and self._sending != opcode:
+            raise LocalProtocolError("text and binary cannot be mixed in one message")
+        frame = serialise(
+            opcode if self._sending is None else CONTINUATION,
+            payload,
+            masked=self.client,
+            fin=fin,
+        )
+        self._sending = None if fin else opcode
+        return frame
+
+    def _send_close(self, event: CloseConnection) -> bytes:
+        if self.state is ConnectionState.OPEN:
+            state = ConnectionState.LOCAL_CLOSING
+        elif self.state is ConnectionState.REMOTE_CLOSING:
+            state = ConnectionState.CLOSED
+        else:
+            raise LocalProtocolError(f"CloseConnection cannot be sent in state {self.state}")
+        # RFC 6455 §7.4.1: 1005 stands for "no code", and is never sent.
+        payload = b""
+        if event.code != CloseCode.NO_STATUS:
+            if not is_wire_code(event.code):
+                raise LocalProtocolError(f"close code {event.code} may not be sent")
+            payload = int(event.code).to_bytes(2, "big") + (event.reason or "").encode()
+        frame = serialise(CLOSE, payload, masked=self.client)
+        self.state = state
+        return frame
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Take bytes that were read; `events` tells what they mean."""
+        if self._done or self.state in _PEER_CLOSED:
+            # Whatever follows a Close is ignored, a Close that was seen early as well.
+            return
+        if not self.buffered:
+            self._base += len(self._data)
+            self._data = bytes(data)
+            self._position = 0
+            return
+        if isinstance(self._data, bytes):
+            self._data = bytearray(self._data)
+        # Deleting at the front and appending are both amortised constant time for a bytearray.
+        del self._data[: self._position]
+        self._base += self._position
+        self._position = 0
+        self._data += data
+
+    def events(self) -> Iterator[Event]:
+        """Yield events in the order of the stream, parsing one only when it is asked for.
+
+        After the peer's Close, or a fault, everything that follows is ignored.
+        """
+        while not self._done:
+            try:
+                event = self._next_event()
+            except FrameError as fault:
+                self._finish()
+                if self.state in _PEER_CLOSED:
+                    # A fault before a Close that was seen early changes nothing any more.
+                    return
+                event = CloseConnection(code=fault.code, reason=str(fault))
+            if event is None:
+                return
+            yield event
+
+    def _next_event(self) -> Event | None:
+        while not self._done:
+            if self._in_frame:
+                event = self._take_payload()
+                if event is not None or self._in_frame:
+                    return event
+            start = self._position
+            header = read_header(self._data, start, masked=not self.client)
+            if header is None:
+                return None
+            fin, opcode, length, payload = header
+            end = payload + length
+            if opcode < CLOSE:
+                self._check_data_frame(opcode, length)
+                if fin and opcode != CONTINUATION and end <= len(self._data):
+                    self._position = end
+                    return self._whole_message(opcode, self._payload(payload, end))
+                self._begin_frame(opcode, length, payload, fin=fin)
+            elif end > len(self._data):
+                return None
+            else:
+                event = self._take_control(opcode, start, payload, end)
+                if event is not None:
+                    return event
+        return None
+
+    def _payload(self, start: int, end: int) -> bytes:
+        if self.client:
+            return bytes(self._data[start:end])
+        return mask(self._data[start:end], bytes(self._data[start - 4 : start]))
+
+    def _check_data_frame(self, opcode: int, length: int) -> None:
+        """Check a data frame's place and its declared size, before any of it is kept."""
+        if opcode == CONTINUATION:
+            if self._opcode is None:
+                raise FrameError(1002, "continuation without a message to continue")
+        elif self._opcode is not None:
+            raise FrameError(1002, "new message inside of a fragmented one")
+        if length + len(self._pending) > self._max_message:
+            raise FrameError(1009, f"message is larger than {self._max_message} bytes")
+        if self._fragments + 1 > self._max_fragments:
+            raise FrameError(1009, f"message has more than {self._max_fragments} fragments")
+
+    def _whole_message(self, opcode: int, payload: bytes) -> Event:
+        if opcode == BINARY:
+            return BytesMessage(data=payload)
+        try:
+            return TextMessage(data=payload.decode())
+        except UnicodeDecodeError:
+            raise FrameError(1007, "text is not valid UTF-8") from None
+
+    def _begin_frame(self, opcode: int, length: int, payload: int, *, fin: bool) -> None:
+        if opcode != CONTINUATION:
+            self._opcode = opcode
+            self._utf8 = _Utf8Decoder() if opcode == TEXT else None
+        self._fragments += 1
+        self._in_frame = True
+        self._fin = fin
+        self._key = b"" if self.client else bytes(self._data[payload - 4 : payload])
+        self._taken = 0
+        self._missing = length
+        self._position = payload
+
+    def _take_payload(self) -> Event | None:
+        """Move what has arrived of a frame into its message; return that once it is whole."""
+        end = min(self._position + self._missing, len(self._data))
+        piece: bytes | bytearray = self._data[self._position : end]
+        if self._key:
+            piece = mask(piece, self._key, self._taken)
+        self._position = end
+        self._taken += len(piece)
+        self._missing -= len(piece)
+        self._in_frame = self._missing > 0
+        whole = self._fin and not self._in_frame
+        self._check_utf8(piece, final=whole)
+        # One growing buffer, not a list of pieces: a peer that sends byte by byte must not make
+        # the bookkeeping larger than the message.
+        self._pending += piece
+        return self._end_message() if whole else None
+
+    def _check_utf8(self, piece: bytes | bytearray, *, final: bool) -> None:
+        """Refuse invalid text as soon as its bad byte is here (RFC 6455 §8.1)."""
+        if self._utf8 is None:
+            return
+        try:
+            self._utf8.decode(piece, final)
+        except UnicodeDecodeError:
+            raise FrameError(1007, "text is not valid UTF-8") from None
+        waiting, _ = self._utf8.getstate()
+        if waiting.startswith(b"\xed") and waiting[1:] >= b"\xa0":
+            # Half a surrogate: Python waits for its third byte before it refuses it.
+            raise FrameError(1007, "text is not valid UTF-8")
+
+    def _end_message(self) -> Event:
+        opcode, pending = self._opcode, self._pending
+        self._opcode = self._utf8 = None
+        self._pending = bytearray()
+        self._fragments = 0
+        if opcode == TEXT:
+            return TextMessage(data=pending.decode())
+        return BytesMessage(data=bytes(pending))
+
+    def _take_control(self, opcode: int, start: int, payload: int, end: int) -> Event | None:
+        """Parse a control frame; return nothing when `early_control` has handed it out."""
+        early = self._base + start < self._scanned
+        event = None if early else self._control(opcode, payload, end)
+        self._position = end
+        if opcode == CLOSE:
+            self._finish()
+        return event
+
+    def _control(self, opcode: int, payload: int, end: int) -> Event:
+        data = self._payload(payload, end)
+        if opcode == PING:
+            return Ping(payload=data)
+        if opcode == PONG:
+            return Pong(payload=data)
+        code, reason = _read_close(data)
+        ours_is_out = self.state is ConnectionState.LOCAL_CLOSING
+        self.state = ConnectionState.CLOSED if ours_is_out else ConnectionState.REMOTE_CLOSING
+        return CloseConnection(code=code, reason=reason)
+
+    def _finish(self) -> None:
+        """Parse no more; let go of everything that is held for parsing."""
+        self._done = True
+        self._data = b""
+        self._position = 0
+        self._pending = bytearray()
+        self._utf8 = None
+
+    def early_control(self) -> Iterator[Event]:
+        """Yield the control events among the bytes that `events` was not asked for yet.
+
+        Each control frame is handed out once, here or there. The search ends, to be taken up
+        when more has arrived, at the first frame that is incomplete; at a faulty one it ends for
+        good, and `events` will report the fault in its turn.
+        """
+        while (event := self._next_control()) is not None:
+            yield event
+
+    def _next_control(self) -> Event | None:
+        """Look for the next control frame; no frame is looked at twice."""
+        while not self._done and self.state not in _PEER_CLOSED:
+            # Not before the end of the frame whose payload is arriving.
+            start = max(self._scanned - self._base, self._position + self._missing)
+            try:
+                header = read_header(self._data, start, masked=not self.client)
+                if header is None:
+                    return None
+                _, opcode, length, payload = header
+                end = payload + length
+                if end > len(self._data):
+                    return None
+                event = None if opcode < CLOSE else self._control(opcode, payload, end)
+            except FrameError:
+                return None
+            self._scanned = self._base + end
+            if event is not None:
+                return event
+        return None
+
+
+_PEER_CLOSED = frozenset({ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED})
+
+
+def _read_close(payload: bytes) -> tuple[int, str]:
+    """Read the payload of a Close frame (RFC 6455 §5.5.1)."""
+    if not payload:
+        return 1005, ""
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not is_wire_code(code):
+        raise FrameError(1002, "close code is missing or not allowed")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise FrameError(1007, "close reason is not valid UTF-8") from None

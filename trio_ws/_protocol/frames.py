@@ -1,0 +1,147 @@
+"""`read_header` and `serialise`: the frames of RFC 6455 §5.2, as plain functions.
+
+They keep no state: what a frame means in its place (fragments, limits, the closing handshake)
+is the engine's business.
+"""
+
+import os
+
+from trio_ws._protocol.masking import mask
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+MAX_CONTROL_PAYLOAD = 125
+"""Bytes that a control frame can carry (RFC 6455 §5.5)."""
+
+_OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+
+_FIN = _MASK = 0x80
+
+# RFC 6455 §5.2: lengths that stand for a length of two or eight bytes behind them.
+_IN_TWO_BYTES, _IN_EIGHT_BYTES = 126, 127
+
+# What is too long for two bytes.
+_LONG = 0x10000
+
+# First bytes without a fault: no reserved bit, a known opcode, control frames in one piece.
+_SOUND = frozenset(op | fin for op in _OPCODES for fin in (0, _FIN) if fin or op < CLOSE)
+
+
+class FrameError(Exception):
+    """The peer broke the protocol.
+
+    Args:
+        code: The close code to answer with (RFC 6455 §7.4.1).
+        message: What was wrong; it goes into the Close frame, so it is short.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def read_header(
+    data: bytes | bytearray, start: int, *, masked: bool
+) -> tuple[bool, int, int, int] | None:
+    """Read the frame header that begins at `start` (RFC 6455 §5.2).
+
+    Args:
+        data: The bytes at hand; they may end anywhere.
+        start: The index of the header's first byte.
+        masked: Whether this side takes masked frames (a server) or plain ones (a client).
+
+    Returns:
+        FIN, opcode, payload length and the index of the payload's first byte; the four bytes
+        before it are the masking key of a masked frame. None while the header is incomplete.
+
+    Raises:
+        FrameError: 1002, as soon as the first bytes show that the header is wrong.
+    """
+    available = len(data)
+    if start >= available:
+        return None
+    first = data[start]
+    if first not in _SOUND:
+        raise FrameError(1002, _fault_of(first))
+    if start + 1 >= available:
+        return None
+    second = data[start + 1]
+    if (second >= _MASK) is not masked:
+        # RFC 6455 §5.1: clients mask every frame, servers none.
+        raise FrameError(1002, "frame is not masked" if masked else "frame is masked")
+    length = second & 0x7F
+    payload = start + 2
+    if length >= _IN_TWO_BYTES:
+        extended = _read_length(data, start)
+        if extended is None:
+            return None
+        length, payload = extended
+    if masked:
+        payload += 4
+        if available < payload:
+            return None
+    return first >= _FIN, first & 0x0F, length, payload
+
+
+def _read_length(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+    """Read the length of a longer frame; return it and the index behind it."""
+    if data[start] & 0x08:
+        raise FrameError(1002, "control frame is longer than 125 bytes")
+    long = data[start + 1] & 0x7F == _IN_EIGHT_BYTES
+    end = start + (10 if long else 4)
+    if len(data) < end:
+        return None
+    length = int.from_bytes(data[start + 2 : end], "big")
+    # RFC 6455 §5.2: the shortest encoding, and the top bit of 64 is zero.
+    if length < (_LONG if long else _IN_TWO_BYTES):
+        raise FrameError(1002, "frame length is not in its shortest form")
+    if length >> 63:
+        raise FrameError(1002, "frame length is out of range")
+    return length, end
+
+
+def _fault_of(first: int) -> str:
+    if first & 0x70:
+        return "reserved bit is set without an extension"
+    if first & 0x0F not in _OPCODES:
+        return f"opcode {first & 0x0F:#x} is reserved"
+    return "control frame is fragmented"
+
+
+def serialise(
+    opcode: int, payload: bytes | bytearray | memoryview, *, masked: bool, fin: bool = True
+) -> bytes:
+    """Make one frame.
+
+    A masked frame gets a fresh key from the operating system's entropy (RFC 6455 §5.3 and §10.3:
+    nobody may predict it).
+
+    Args:
+        opcode: One of this module's opcodes.
+        payload: What the frame carries, without mask.
+        masked: Whether to mask: a client does, a server does not.
+        fin: Whether the frame ends its message.
+
+    Raises:
+        ValueError: The payload does not fit into a control frame.
+    """
+    if isinstance(payload, memoryview):
+        # Its length counts items, which may be larger than a byte, and it may have gaps.
+        payload = payload.tobytes()
+    length = len(payload)
+    if opcode >= CLOSE and length > MAX_CONTROL_PAYLOAD:
+        raise ValueError(
+            f"a control frame carries at most {MAX_CONTROL_PAYLOAD} bytes, not {length}"
+        )
+    first = (_FIN if fin else 0) | opcode
+    bit = _MASK if masked else 0
+    if length < _IN_TWO_BYTES:
+        header = bytes((first, bit | length))
+    elif length < _LONG:
+        header = bytes((first, bit | _IN_TWO_BYTES)) + length.to_bytes(2, "big")
+    else:
+        header = bytes((first, bit | _IN_EIGHT_BYTES)) + length.to_bytes(8, "big")
+    if masked:
+        key = os.urandom(4)
+        return b"".join((header, key, mask(payload, key)))
+    return b"".join((header, payload))

@@ -1,0 +1,401 @@
+"""`RequestHead`, `read_request`, `write_response`: as much HTTP/1.1 as a WebSocket port needs.
+
+Heads are parsed by h11. What h11 leaves to its caller is here: where a head ends and how large it
+may get, which status answers which fault, and the target's path decoded once.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import unquote_to_bytes
+
+import h11
+
+from trio_ws._types import Headers, Response, is_token, status_phrase
+
+# A percent escape whose two hexadecimal digits are missing.
+_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+
+# RFC 3986 §3.2.2 and §3.2.3: a host, which may be empty in a Host header, and a port.
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+
+# RFC 9110 §5.5: what a head consists of, its line feeds included.
+_HEAD_BYTES = bytes((0x09, 0x0A, *range(0x20, 0x7F), *range(0x80, 0x100)))
+
+# Characters of a peer's mistake that are shown to it again.
+_MAX_ECHO = 200
+
+_SUPPORTED_SCHEMES = frozenset({"http", "https", "ws", "wss"})
+
+# RFC 9110 §6.4.1 and §15.3.6: answers that never have a body.
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+_SWITCHED = HTTPStatus.SWITCHING_PROTOCOLS
+_MAX_STATUS = 599
+
+# Answers like 103 that may come before the final one.
+_MAX_INTERIM = 32
+
+# Bytes of a body that h11 gets at a time. It bounds what it keeps of a line only between two
+# reads, and may take time quadratic in the length of a line.
+_PIECE = 1024
+
+
+class RequestError(Exception):
+    """A request that is answered without asking the handler.
+
+    Args:
+        response: The answer.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"{response.status} {response.text.strip()}")
+        self.response = response
+
+
+def refuse(status: int, why: str, *headers: tuple[str, str]) -> RequestError:
+    """Make the error that answers a request with a status and one line of explanation."""
+    return RequestError(Response(status, f"{why}\n", headers=headers))
+
+
+class HeadBuffer:
+    """The bytes of a request head while they arrive.
+
+    Args:
+        max_head: Bytes the head may have.
+    """
+
+    def __init__(self, max_head: float) -> None:
+        self._max_head = max_head
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def feed(self, data: bytes | bytearray) -> tuple[bytes, bytes] | None:
+        """Take bytes; return the head and what follows it, once the head is whole.
+
+        Raises:
+            RequestError: 400 for what cannot be HTTP, 414 or 431 for what is too long.
+        """
+        searched = len(self._data)
+        # RFC 9112 §2.2: empty lines before the request line are ignored.
+        self._data += data if searched else data.lstrip(b"\r\n")
+        if self._data and not is_token(chr(self._data[0])):
+            # A TLS hello, for one: waiting for the end of its head would take until the timeout.
+            raise refuse(400, "this is a plain HTTP port, and the request is not HTTP")
+        end = _find_end(self._data, searched)
+        if (len(self._data) if end is None else end) > self._max_head:
+            if self._data.find(b"\n", 0, int(self._max_head)) < 0:
+                raise refuse(414, f"the request line is longer than {self._max_head} bytes")
+            raise refuse(431, f"the request head is longer than {self._max_head} bytes")
+        if end is None:
+            return None
+        return bytes(self._data[:end]), bytes(self._data[end:])
+
+
+def _find_end(data: bytearray, searched: int) -> int | None:
+    """Find the end of the empty line behind a head, where h11 finds it.
+
+    Args:
+        data: The bytes at hand.
+        searched: How many of them were searched before.
+    """
+    start = max(0, searched - 2)
+    places = ((data.find(line, start), len(line)) for line in (b"\n\r\n", b"\n\n"))
+    return min((place + size for place, size in places if place >= 0), default=None)
+
+
+def _has_controls(head: bytes) -> bool:
+    """Tell whether a head holds control characters, among them a CR that ends no line.
+
+    h11 lets most of them through. And where it refuses one, its regular expression takes time
+    quadratic in the number of spaces before it: most of a second for 16 KiB.
+    """
+    return bool(head.replace(b"\r\n", b"\n").translate(None, _HEAD_BYTES))
+
+
+def _count_fields(head: bytes) -> int:
+    """Count the header lines, which lie between the first line and the empty one."""
+    return head.count(b"\n") - 2
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request line and its headers."""
+
+    method: str
+    target: str
+    """The request target as sent, in origin form."""
+    path: str
+    """The target's path, percent-decoded."""
+    raw_path: str
+    """The target's path as sent."""
+    query: str
+    """What follows the question mark, as sent."""
+    authority: str
+    """The ``Host`` header, or the target's own authority where it has one."""
+    headers: Headers
+    version: str
+    """``1.0`` or ``1.1``."""
+
+
+def read_request(head: bytes, *, max_headers: float) -> RequestHead:
+    """Parse a whole request head (RFC 9112 §3).
+
+    Args:
+        head: The head with its empty line.
+        max_headers: Header fields it may have.
+
+    Raises:
+        RequestError: 400, 413, 431, 501 or 505, with an explanation.
+    """
+    _check_version(head)
+    if _has_controls(head):
+        raise refuse(400, "bad request: the head holds a control character")
+    if _count_fields(head) > max_headers:
+        raise refuse(431, f"the request has more than {max_headers} header fields")
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
+    parser.receive_data(head)
+    try:
+        event = parser.next_event()
+    except h11.RemoteProtocolError as fault:
+        raise refuse(fault.error_status_hint, f"bad request: {str(fault)[:_MAX_ECHO]}") from None
+    if not isinstance(event, h11.Request):
+        raise refuse(400, "bad request: incomplete head")
+    headers = _decoded(event.headers.raw_items())
+    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
+        raise refuse(413, "this server takes no request bodies")
+    target = event.target.decode("ascii")
+    authority, target = _split_authority(target, headers.get("Host", ""))
+    if not _AUTHORITY.fullmatch(authority):
+        # RFC 9112 §3.2.
+        raise refuse(400, "bad request: the host is not a host name or address with a port")
+    raw_path, _, query = target.partition("?")
+    return RequestHead(
+        method=event.method.decode("ascii"),
+        target=target,
+        path=decode_path(raw_path),
+        raw_path=raw_path,
+        query=query,
+        authority=authority,
+        headers=headers,
+        # RFC 9110 §2.5: a later minor version is treated as the latest known one.
+        version="1.0" if event.http_version == b"1.0" else "1.1",
+    )
+
+
+def _check_version(head: bytes) -> None:
+    line = head.partition(b"\n")[0].rstrip(b"\r")
+    name, slash, version = line.rpartition(b" ")[2].partition(b"/")
+    if name == b"HTTP" and slash and version[:1].isdigit() and not version.startswith(b"1."):
+        raise refuse(505, "this server speaks HTTP/1.1")
+
+
+def _decoded(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return Headers([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
+
+
+def _split_authority(target: str, host: str) -> tuple[str, str]:
+    """Bring a target into origin form; an absolute one overrides ``Host`` (RFC 9112 §3.2.2)."""
+    if "#" in target:
+        raise refuse(400, "bad request: the target has a fragment")
+    if target.startswith("/") or target == "*":
+        return host, target
+    scheme, separator, rest = target.partition("://")
+    if not separator or scheme.lower() not in _SUPPORTED_SCHEMES:
+        raise refuse(400, "bad request: the target does not begin with a slash")
+    end = min((place for mark in "/?" if (place := rest.find(mark)) >= 0), default=len(rest))
+    if not end:
+        # RFC 9110 §4.2.1.
+        raise refuse(400, "bad request: the target has no host")
+    path = rest[end:]
+    return rest[:end], path if path.startswith("/") else f"/{path}"
+
+
+def decode_path(path: str) -> str:
+    """Percent-decode a path, or a segment of one, once.
+
+    Raises:
+        RequestError: 400, for a broken escape, bytes that are not UTF-8, or a NUL.
+    """
+    if "%" not in path:
+        return path
+    if _BROKEN_ESCAPE.search(path):
+        raise refuse(400, "bad request: the path has a broken percent escape")
+    try:
+        decoded = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise refuse(400, "bad request: the path is not UTF-8") from None
+    if "\0" in decoded:
+        raise refuse(400, "bad request: the path holds a NUL")
+    return decoded
+
+
+def write_response(response: Response, *, body: bool = True) -> bytes:
+    """Serialise a response that is the connection's last.
+
+    Args:
+        response: What to send.
+        body: False leaves the body out, as HEAD asks; ``Content-Length`` is the same.
+    """
+    fields = [
+        (name, value)
+        for name, value in response.headers.fields
+        if name.lower() not in {"content-length", "transfer-encoding", "connection"}
+    ]
+    upgrade = "Upgrade" in response.headers
+    fields.append(("Connection", "close, Upgrade" if upgrade else "close"))
+    if "Date" not in response.headers:
+        fields.append(("Date", formatdate(usegmt=True)))
+    # RFC 9110 §8.6: no Content-Length with 204, and with 304 none but that of the 200.
+    bodiless = response.status in _BODILESS
+    if not bodiless:
+        fields.append(("Content-Length", str(len(response.body))))
+    head = write_head(f"HTTP/1.1 {response.status} {status_phrase(response.status)}", fields)
+    return head + response.body if body and not bodiless else head
+
+
+def write_head(first_line: str, fields: list[tuple[str, str]]) -> bytes:
+    """Serialise a first line and header fields that are known to be well formed."""
+    lines = [first_line, *(f"{name}: {value}" for name, value in fields), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+class Exchange:
+    """A client's one request and its answer.
+
+    Call `start`, write what it returns, then call `receive` with what is read until the answer
+    is `complete`: either `switched`, or an ordinary response with a body cut at `max_body`.
+
+    Args:
+        max_head: Bytes the response head may have.
+        max_headers: Header fields it may have.
+        max_body: Bytes of a body that are kept.
+    """
+
+    def __init__(self, *, max_head: float, max_headers: float, max_body: int) -> None:
+        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_PIECE)
+        self._max_head = max_head
+        self._max_headers = max_headers
+        self._max_body = max_body
+        self._head = bytearray()
+        self._body = bytearray()
+        self._interim = 0
+        self.status: int | None = None
+        """The status of the answer; None until its head is whole."""
+        self.headers = Headers()
+        """The header fields of the answer."""
+        self.complete = False
+        """Whether the answer is here as far as it is wanted."""
+
+    @property
+    def switched(self) -> bool:
+        """Whether the server answered 101."""
+        return self.status == _SWITCHED
+
+    @property
+    def body(self) -> bytes:
+        """The body so far, at most `max_body` bytes."""
+        return bytes(self._body)
+
+    @property
+    def rest(self) -> bytes:
+        """What followed the head of a 101."""
+        return bytes(self._head)
+
+    def start(self, method: str, target: str, headers: list[tuple[str, str]]) -> bytes:
+        """Return the bytes of the request.
+
+        Raises:
+            ValueError: A header field, the method or the target is not well formed.
+        """
+        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+        try:
+            head = self._parser.send(h11.Request(method=method, target=target, headers=fields))
+            return head + self._parser.send(h11.EndOfMessage())
+        except h11.LocalProtocolError as fault:
+            raise ValueError(str(fault)) from None
+
+    def receive(self, data: bytes | bytearray) -> None:
+        """Take bytes that were read; empty ones are the end of the stream.
+
+        Raises:
+            ValueError: The answer is not HTTP, too long, or ended before its head was whole.
+        """
+        if self.complete:
+            return
+        if self.status is not None:
+            self._receive_body(data)
+        elif data:
+            self._receive_heads(data)
+        else:
+            raise ValueError("the connection ended before the answer was whole")
+
+    def _receive_heads(self, data: bytes | bytearray) -> None:
+        searched = len(self._head)
+        self._head += data
+        while self.status is None:
+            if not self._head.startswith(b"HTTP/"[: len(self._head)]):
+                # Another protocol's greeting, for one: no use in waiting for an empty line.
+                start = bytes(self._head[:20])
+                raise ValueError(f"the answer is not HTTP, it begins with {start!r}")
+            end = _find_end(self._head, searched)
+            if (len(self._head) if end is None else end) > self._max_head:
+                raise ValueError(f"the head of the answer is longer than {self._max_head} bytes")
+            if end is None:
+                return
+            self._take_head(bytes(self._head[:end]))
+            del self._head[:end]
+            searched = 0
+        if not self.switched:
+            data, self._head = bytes(self._head), bytearray()
+            self._take_body()
+            if data:
+                self._receive_body(data)
+
+    def _take_head(self, head: bytes) -> None:
+        if _has_controls(head):
+            raise ValueError("the head of the answer holds a control character")
+        if _count_fields(head) > self._max_headers:
+            raise ValueError(f"the answer has more than {self._max_headers} header fields")
+        self._parser.receive_data(head)
+        try:
+            # The head is whole, so this is what h11 makes of it.
+            event = cast("h11.InformationalResponse | h11.Response", self._parser.next_event())
+        except h11.RemoteProtocolError as fault:
+            raise ValueError(str(fault)[:_MAX_ECHO]) from None
+        if event.status_code > _MAX_STATUS:
+            raise ValueError(f"the answer has the status {event.status_code}")
+        if event.status_code < HTTPStatus.OK and event.status_code != _SWITCHED:
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise ValueError("the answer has interim responses without end")
+            return
+        self.status = event.status_code
+        self.headers = _decoded(event.headers.raw_items())
+        self.complete = self.switched
+
+    def _receive_body(self, data: bytes | bytearray) -> None:
+        for start in range(0, max(1, len(data)), _PIECE):
+            self._parser.receive_data(bytes(data[start : start + _PIECE]))
+            self._take_body()
+
+    def _take_body(self) -> None:
+        while not self.complete:
+            try:
+                event = self._parser.next_event()
+            except h11.RemoteProtocolError:
+                # What is known of the answer is worth more than the rest of a broken body.
+                self.complete = True
+                return
+            if event is h11.NEED_DATA:
+                return
+            if isinstance(event, h11.Data):
+                self._body += event.data[: self._max_body - len(self._body)]
+                self.complete = len(self._body) >= self._max_body
+            else:
+                self.complete = True

@@ -1,0 +1,455 @@
+"""`Connection`: a live WebSocket, a `trio.abc.Channel` and a trio-websocket connection in one.
+
+This is the one module that touches private names of trio-websocket. A connection is made without
+its initialiser, which would build the memory channel, the lock and the events of the data path that
+is replaced here. What trio-websocket's own properties read is set instead:
+
+* ``_close_reason`` (by `closed`), kept as a property that asks the link;
+* ``_wsproto`` (by `is_client`, `is_server`): the engine;
+* ``_path``, ``_subprotocol``, ``_handshake_headers`` (by the properties of those names).
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import trio
+import trio.abc
+import trio_websocket
+
+from trio_ws._config import Keepalive, Limits
+from trio_ws._errors import CloseReason, ConnectionClosed
+from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.link import EngineLike, Link
+from trio_ws._transport.nurseries import lone_errors
+from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, is_wire_code
+
+if TYPE_CHECKING:
+    from wsproto import WSConnection
+
+PRIVATE_NAMES = (
+    "_close_reason",
+    "_handshake_headers",
+    "_path",
+    "_subprotocol",
+    "_wsproto",
+)
+"""What is used of `trio_websocket.WebSocketConnection` beyond its public interface."""
+
+_GIVE_WAY = 32  # messages sent in a row before other tasks get a turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStatistics:
+    """What `Connection.statistics` returns."""
+
+    messages_received: int
+    """Messages that have arrived, received by the application or not."""
+    messages_sent: int
+    """Messages that were queued for sending."""
+    bytes_received: int
+    """Bytes read from the stream after the opening handshake."""
+    inbox_messages: int
+    """Messages that wait to be received."""
+    inbox_bytes: int
+    """Bytes of those messages."""
+    outgoing_bytes: int
+    """Bytes that wait to be written."""
+    reading_paused: bool
+    """Whether reading waits for the application: this side's own back-pressure."""
+    pings_pending: int
+    """Calls of `ping` that wait for their pong."""
+
+
+class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
+    """A live WebSocket connection. Created by `connect` and `Request.accept`.
+
+    It is a `trio.abc.Channel` of ``str`` and ``bytes``, and everything written for
+    trio-websocket takes it, too. Any number of tasks may send; one at a time may receive::
+
+        async for message in connection:
+            await connection.send(message)
+
+    The block that made it ends it: leaving the block says goodbye with 1000, an error with 1011 (or
+    with the error's own ``close_code``), a cancellation with 1001, within `Limits.close_timeout`.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        engine: EngineLike,
+        *,
+        limits: Limits,
+        peer: str,
+        path: str,
+        subprotocol: str | None,
+        headers: Headers,
+    ) -> None:
+        # Typed as the one engine trio-websocket knows; only `client` is asked of it there.
+        self._wsproto = cast("WSConnection", engine)
+        self._path = path
+        self._subprotocol = subprotocol
+        self._handshake_headers = tuple(
+            (name.lower().encode("ascii"), value.encode("latin-1"))
+            for name, value in headers.fields
+        )
+        # Asked now, because a closed socket has no addresses any more.
+        self._local = endpoint_of(stream, local=True)
+        self._remote = endpoint_of(stream, local=False)
+        self._close_timeout = limits.close_timeout
+        self._link = Link(stream, engine, limits, f"{peer} {describe(self._remote)}")
+        self._unyielded = 0
+
+    @property
+    def local(self) -> Endpoint | str:
+        """This side's address; it stays after the close."""
+        return self._local
+
+    @property
+    def remote(self) -> Endpoint | str:
+        """The peer's address; it stays after the close."""
+        return self._remote
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code (RFC 6455 §7.1.5) of whoever closed first; None while open.
+
+        1005 stands for a Close frame without a code, 1006 for none at all.
+        """
+        closure = self._link.closure
+        return None if closure is None else int(closure.reason.code)
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason that came with the close code, empty if none; None while open."""
+        closure = self._link.closure
+        return None if closure is None else str(closure.reason)
+
+    @property
+    def closed_by(self) -> Literal["local", "remote"] | None:
+        """Who closed first; None while open, and when the line was lost."""
+        closure = self._link.closure
+        return None if closure is None else closure.by
+
+    @property
+    def _close_reason(self) -> CloseReason | None:  # type: ignore[override]
+        # mypy: an attribute there, which only trio-websocket's own data path ever sets.
+        closure = self._link.closure
+        return None if closure is None else closure.reason
+
+    def statistics(self) -> ConnectionStatistics:
+        """Return how much has come and gone, and what waits."""
+        link = self._link
+        return ConnectionStatistics(
+            messages_received=link.received,
+            messages_sent=link.sent,
+            bytes_received=link.bytes_received,
+            inbox_messages=len(link.inbox),
+            inbox_bytes=link.inbox.size,
+            outgoing_bytes=link.outgoing.size,
+            reading_paused=link.paused,
+            pings_pending=0 if link.pings is None else len(link.pings),
+        )
+
+    async def receive(self) -> Message:
+        """Receive the next message.
+
+        Messages that arrived before the peer's close can still be received after it. Checks for
+        cancellation every time; gives way to other tasks when it blocks, and every 32 messages.
+
+        Returns:
+            ``str`` for a text message, ``bytes`` for a binary one.
+
+        Raises:
+            ConnectionClosedOK: The peer closed normally. It is a `trio.EndOfChannel`.
+            ConnectionClosedError: The connection was lost or closed with an error.
+            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            trio.BusyResourceError: Another task is receiving.
+
+        Cancellation:
+            Atomic: a cancelled call has taken no message.
+        """
+        return await self._link.inbox.receive()
+
+    async def send(self, value: Sendable) -> None:
+        """Send one message.
+
+        ``str`` goes out as a text message, anything else as a binary one. Blocks while more than
+        `Limits.outgoing_bytes` wait to be written; that is the back-pressure. Checks for
+        cancellation every time; gives way to other tasks when it blocks, and every 32 messages.
+
+        Args:
+            value: The whole message.
+
+        Raises:
+            ConnectionClosed: The connection is closed or closing.
+            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            TypeError: It is no message.
+
+        Cancellation:
+            Atomic: a cancelled call has queued nothing. What was queued is written, whoever is
+            cancelled.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        link = self._link
+        if link.outgoing.crowded:
+            await link.outgoing.wait_for_room()
+            self._unyielded = 0
+        try:
+            if link.closure is not None:
+                raise link.error()
+            link.push_message(value)
+        finally:
+            link.outgoing.pass_on()
+        self._unyielded += 1
+        if self._unyielded >= _GIVE_WAY:
+            self._unyielded = 0
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def send_nowait(self, value: Sendable) -> None:
+        """Send one message, if that is possible without blocking.
+
+        Args:
+            value: The whole message.
+
+        Raises:
+            trio.WouldBlock: More than `Limits.outgoing_bytes` wait to be written.
+            ConnectionClosed: The connection is closed or closing.
+            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            TypeError: It is no message.
+        """
+        link = self._link
+        if link.closure is not None:
+            raise link.error()
+        if link.outgoing.crowded:
+            raise trio.WouldBlock
+        link.push_message(value)
+
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
+        """Close the connection: say goodbye, wait for the answer, end the transport.
+
+        What was sent before is written first. Messages not received yet are thrown away. Takes at
+        most `Limits.close_timeout`. Closing a closed connection does nothing.
+
+        Args:
+            code: The close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999.
+            reason: Why, in at most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: The code may not be sent, or the reason is too long.
+
+        Cancellation:
+            The line is cut at once.
+        """
+        check_close(code, reason)
+        self._link.close(code, reason, "this side closed the connection", own=True)
+        try:
+            await self._link.wire.stopped.wait()
+        except trio.Cancelled:
+            self._link.wire.abort()
+            raise
+
+    async def ping(self, payload: bytes | None = None) -> float:  # type: ignore[override]
+        """Send a ping and wait for the pong. Up to 16 at a time are on their way; more wait.
+
+        Args:
+            payload: What it carries, at most 125 bytes; random by default.
+
+        Returns:
+            The round trip in seconds.
+
+        Raises:
+            ConnectionClosed: The connection ended before the pong came.
+            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            ValueError: The payload is too long, or on its way already.
+
+        Cancellation:
+            The ping may have been sent; nothing of it stays behind on this side.
+        """
+        # mypy: trio-websocket's returns None; a caller of it does not miss that.
+        if self._link.closure is not None:
+            raise self._link.error()
+        return await self._link.ping(payload)
+
+    async def pong(self, payload: bytes | None = None) -> None:
+        """Send a pong nobody asked for (RFC 6455 §5.5.3).
+
+        Args:
+            payload: What it carries, at most 125 bytes.
+
+        Raises:
+            ConnectionClosed: The connection is closed or closing.
+            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            ValueError: The payload is too long.
+
+        Cancellation:
+            Atomic.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._link.closure is not None:
+            raise self._link.error()
+        self._link.push_pong(payload or b"")
+
+    async def get_message(self) -> Message:
+        """Receive the next message, as trio-websocket does.
+
+        Raises:
+            ConnectionClosed: The connection is closed, by whichever side.
+
+        Cancellation:
+            Atomic: a cancelled call has taken no message.
+        """
+        try:
+            return await self.receive()
+        except trio.ClosedResourceError:
+            raise self._closed_here() from None
+
+    async def send_message(self, message: Sendable) -> None:
+        """Send one message, as trio-websocket does.
+
+        Args:
+            message: The whole message.
+
+        Raises:
+            ConnectionClosed: The connection is closed or closing, by whichever side.
+            TypeError: It is no message.
+
+        Cancellation:
+            Atomic: a cancelled call has queued nothing.
+        """
+        try:
+            await self.send(message)
+        except trio.ClosedResourceError:
+            raise self._closed_here() from None
+
+    def _closed_here(self) -> ConnectionClosed:
+        closure = self._link.closure
+        assert closure is not None
+        return ConnectionClosed(closure.reason, closure.detail)
+
+    async def wait_closed(self) -> None:
+        """Wait until the closing handshake is done, or the connection is lost.
+
+        It does not matter who closes. Messages may still wait to be received.
+
+        Cancellation:
+            Changes nothing.
+        """
+        await self._link.closed.wait()
+
+    @asynccontextmanager
+    async def open_nursery(self) -> AsyncGenerator[trio.Nursery, None]:
+        """Open a nursery that ends with the connection.
+
+        Its tasks are cancelled as soon as the connection closes or is lost; the block itself is
+        not, and can still receive what arrived before. As with any nursery, leaving the block waits
+        for the tasks, and a task that fails cancels the block::
+
+            async with connection.open_nursery() as nursery:
+                nursery.start_soon(tick, connection)
+                async for message in connection:
+                    ...
+
+        Yields:
+            The nursery. What is started in it after the close is cancelled at once.
+        """
+        failure: BaseException | None = None
+        with lone_errors():
+            async with trio.open_nursery() as outer:
+                tasks, left = await outer.start(self._run_tasks)
+                try:
+                    yield tasks
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    # It is raised below, out of our nurseries, as the lone error it is.
+                    failure = error
+                    tasks.cancel_scope.cancel()
+                left.set()
+        if failure is not None:
+            raise failure
+
+    async def _run_tasks(
+        self, *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
+    ) -> None:
+        left = trio.Event()
+        async with trio.open_nursery() as tasks:
+            self._link.add_scope(tasks.cancel_scope)
+            try:
+                task_status.started((tasks, left))
+                await left.wait()
+            except trio.Cancelled:
+                if self._link.closure is not None:
+                    # The block goes on after the connection, and may start tasks yet: they are
+                    # cancelled at once, which is better than to be told that the nursery is closed.
+                    # The block itself is not shielded, and sets the event whichever way it is left.
+                    with trio.CancelScope(shield=True):
+                        await left.wait()
+                raise
+            finally:
+                self._link.discard_scope(tasks.cancel_scope)
+
+    def __repr__(self) -> str:
+        side = "client" if self.is_client else "server"
+        closure = self._link.closure
+        if closure is None:
+            state = "open"
+        else:
+            state = f"{'closed' if self._link.over else 'closing'} {int(closure.reason.code)}"
+        queued = f", {len(self._link.inbox)} queued" if len(self._link.inbox) else ""
+        waiting = self._link.outgoing.size
+        outgoing = f", {waiting} bytes outgoing" if waiting else ""
+        where = f"{self._path} {describe(self._remote)}"
+        return f"<Connection {side} {where} {state}{queued}{outgoing}>"
+
+    __str__ = __repr__
+
+
+def goodbye_code(error: BaseException) -> int:
+    """Choose the close code for a block that was left with an error."""
+    if isinstance(error, BaseExceptionGroup):
+        codes = {goodbye_code(inner) for inner in error.exceptions}
+        return codes.pop() if len(codes) == 1 else CloseCode.INTERNAL_ERROR
+    if not isinstance(error, Exception):
+        # Cancelled, KeyboardInterrupt, SystemExit: this side is going away.
+        return CloseCode.GOING_AWAY
+    code = getattr(error, "close_code", None)
+    return code if isinstance(code, int) and is_wire_code(code) else CloseCode.INTERNAL_ERROR
+
+
+@asynccontextmanager
+async def opened(
+    connection: Connection,
+    background: trio.Nursery,
+    keepalive: Keepalive,
+    *,
+    head: bytes = b"",
+    rest: bytes = b"",
+) -> AsyncGenerator[Connection, None]:
+    """Run a connection for as long as a block lasts, and say goodbye at its end.
+
+    Args:
+        connection: A connection whose opening handshake is done.
+        background: Where its tasks live; see `open_background`.
+        keepalive: When to probe the peer.
+        head: The response head to write first; a client has none.
+        rest: Bytes that were read behind the peer's head.
+
+    Yields:
+        The connection.
+    """
+    link = connection._link  # noqa: SLF001 - the same module
+    link.start(background, keepalive, head=head, rest=rest)
+    code = int(CloseCode.NORMAL)
+    try:
+        yield connection
+    except BaseException as error:
+        code = goodbye_code(error)
+        raise
+    finally:
+        link.close(code, None, "this side has left the connection's block", own=True)
+        with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
+            await link.wire.stopped.wait()
+        link.wire.abort()
+        with trio.CancelScope(shield=True):
+            # Cutting the line waits for nobody, so this shield needs no deadline.
+            await link.wire.stopped.wait()

@@ -1,0 +1,59 @@
+"""`endpoint_of`: the address at either end of a stream."""
+
+import socket
+
+import trio
+import trio.abc
+import trio.socket
+from trio_websocket import Endpoint
+
+__all__ = ["Endpoint", "describe", "endpoint_of", "listening_at"]
+
+
+def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
+    """Return where one end of a stream is.
+
+    Args:
+        stream: Any stream; TLS is looked through.
+        local: This side's end, or the peer's.
+
+    Returns:
+        An `Endpoint` for TCP; for anything else a text, such as ``unix:/run/app.sock``.
+    """
+    secure = False
+    inner: trio.abc.Stream = stream
+    while isinstance(inner, trio.SSLStream):
+        secure, inner = True, inner.transport_stream
+    if isinstance(inner, trio.SocketStream):
+        return _address(inner.socket, local=local, secure=secure)
+    return f"<{type(inner).__name__}>"
+
+
+def listening_at(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
+    """Return where a listener listens, as `endpoint_of` does."""
+    secure = False
+    inner: object = listener
+    while isinstance(inner, trio.SSLListener):
+        secure, inner = True, inner.transport_listener
+    if isinstance(inner, trio.SocketListener):
+        return _address(inner.socket, local=True, secure=secure)
+    return f"<{type(inner).__name__}>"
+
+
+def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endpoint | str:
+    try:
+        name: object = sock.getsockname() if local else sock.getpeername()
+    except OSError:
+        # The peer may have gone already; its connection says so when it is used.
+        return "unknown"
+    if isinstance(name, tuple) and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        return Endpoint(name[0], name[1], secure)
+    return f"unix:{name}" if isinstance(name, str) else "unknown"
+
+
+def describe(endpoint: Endpoint | str) -> str:
+    """Write an endpoint for people: ``127.0.0.1:8080``, ``[::1]:8080``."""
+    if isinstance(endpoint, str):
+        return endpoint
+    host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
+    return f"{host}:{endpoint.port}"

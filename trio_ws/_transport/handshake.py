@@ -1,0 +1,231 @@
+"""`Request`: an HTTP request, and perhaps an opening handshake to accept."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+from urllib.parse import parse_qsl
+
+import trio
+import trio.abc
+
+from trio_ws._config import Keepalive, Limits
+from trio_ws._errors import HandshakeError
+from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.http import RequestHead, refuse
+from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
+from trio_ws._transport.connection import Connection, opened
+from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._types import Headers, HeadersLike, Response
+
+_MAX_QUERY_FIELDS = 100
+
+
+class Arrival:
+    """What belongs to a request and is not for its handler: the stream and what became of it.
+
+    Args:
+        stream: Where the request came from.
+        head: The request.
+        upgrade: The opening handshake, if it is one.
+        rest: Bytes that followed the head.
+        background: Where the tasks of a connection live.
+        subprotocols: What the server speaks, best first.
+        limits: What the peer may cost.
+        keepalive: When to probe the peer.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        head: RequestHead,
+        upgrade: Upgrade | None,
+        rest: bytes,
+        *,
+        background: trio.Nursery,
+        subprotocols: Sequence[str],
+        limits: Limits,
+        keepalive: Keepalive,
+    ) -> None:
+        self.stream = stream
+        self.head = head
+        self.upgrade = upgrade
+        self.connection: Connection | None = None
+        """The connection, once the request was accepted."""
+        self.answer: Response | None = None
+        """What answers a request that `accept` could not accept."""
+        self.answer_head = b""
+        """The 101, once the request was accepted."""
+        self.draining = False
+        """Whether the server is going away, and accepts nothing any more."""
+        self.on_open: Callable[[Connection], None] = lambda _: None
+        self.keepalive = keepalive
+        self.background = background
+        self.rest = rest
+        self._subprotocols = subprotocols
+        self._limits = limits
+
+    def accept(self, subprotocol: str | None, headers: HeadersLike) -> Connection:
+        """Make the connection and queue the 101; see `Request.accept`."""
+        if self.connection is not None:
+            raise RuntimeError("this request was accepted already")
+        if self.upgrade is None:
+            self.answer = Response(
+                426,
+                "this address speaks WebSocket only\n",
+                headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+            )
+            raise HandshakeError("the request is no WebSocket handshake; it is answered 426")
+        if self.draining:
+            self.answer = GOING_AWAY
+            raise HandshakeError("the server is going away; the handshake is answered 503")
+        chosen = self._choose(subprotocol)
+        extra = Headers(headers)
+        if reserved := [name for name in extra if name.lower() in RESERVED]:
+            raise ValueError(f"the header {reserved[0]} belongs to the handshake")
+        limits = self._limits
+        engine = Engine(
+            client=False, max_message=limits.max_message, max_fragments=limits.max_fragments
+        )
+        self.connection = Connection(
+            self.stream,
+            engine,
+            limits=limits,
+            peer="client",
+            path=self.head.target,
+            subprotocol=chosen,
+            headers=self.head.headers,
+        )
+        self.answer_head = accept_head(self.upgrade, subprotocol=chosen, headers=extra)
+        self.on_open(self.connection)
+        return self.connection
+
+    def _choose(self, subprotocol: str | None) -> str | None:
+        assert self.upgrade is not None
+        offered = self.upgrade.subprotocols
+        if subprotocol is None:
+            return next((name for name in self._subprotocols if name in offered), None)
+        if subprotocol not in offered:
+            raise ValueError(f"the client does not offer the subprotocol {subprotocol!r}")
+        return subprotocol
+
+
+GOING_AWAY = Response(503, "the server is going away\n", headers={"Retry-After": "1"})
+"""What answers an opening handshake while a server drains."""
+
+
+class Request:
+    """An HTTP request, which may be the opening handshake of a WebSocket.
+
+    Handlers get one. They accept it, or return a `Response`, or None for 404.
+    """
+
+    __slots__ = ("_arrival", "_unrouted", "params", "query")
+
+    def __init__(self, arrival: Arrival) -> None:
+        self._arrival = arrival
+        self.params: dict[str, str] = {}
+        """What the patterns of routers matched, percent-decoded."""
+        self.query: dict[str, str] = {}
+        """The query, decoded; the last value of a repeated name. At most 100 fields."""
+        if arrival.head.query:
+            self.query = _read_query(arrival.head.query)
+        # The part of the raw path that no router has matched yet.
+        self._unrouted = arrival.head.raw_path
+
+    @property
+    def method(self) -> str:
+        """The method, in capitals: ``GET``."""
+        return self._arrival.head.method
+
+    @property
+    def target(self) -> str:
+        """The request target as sent: path and query, percent-encoded."""
+        return self._arrival.head.target
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded once. ``%2F`` is a slash here; routers tell it from one."""
+        return self._arrival.head.path
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields."""
+        return self._arrival.head.headers
+
+    @property
+    def host(self) -> str:
+        """The ``Host`` header, with port if it has one."""
+        return self._arrival.head.authority
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, best first."""
+        upgrade = self._arrival.upgrade
+        return () if upgrade is None else upgrade.subprotocols
+
+    @property
+    def upgrade(self) -> bool:
+        """Whether it is the opening handshake of a WebSocket, so that it can be accepted."""
+        return self._arrival.upgrade is not None
+
+    @property
+    def remote(self) -> Endpoint | str:
+        """The client's address; an `Endpoint` for TCP, a text for anything else."""
+        return endpoint_of(self._arrival.stream, local=False)
+
+    @property
+    def local(self) -> Endpoint | str:
+        """The server's address; an `Endpoint` for TCP, a text for anything else."""
+        return endpoint_of(self._arrival.stream, local=True)
+
+    def accept(
+        self, *, subprotocol: str | None = None, headers: HeadersLike = ()
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Accept the opening handshake: ``async with request.accept() as connection``.
+
+        The connection lives as long as the block. Leaving it says goodbye with 1000; an error with
+        1011, or with the ``close_code`` that the error carries; a cancellation with 1001.
+
+        Args:
+            subprotocol: One that the client offers. By default the first of the server's
+                ``subprotocols`` that the client offers, or none.
+            headers: Further header fields of the answer.
+
+        Raises:
+            HandshakeError: On entering: the request is no handshake, and is answered 426; or
+                the server is draining, and answers 503.
+            RuntimeError: On entering: the request was accepted already.
+            ValueError: On entering: the client does not offer the subprotocol, or a header field
+                is malformed or the handshake's own.
+        """
+        return _accepted(self._arrival, subprotocol, headers)
+
+    def __repr__(self) -> str:
+        kind = " upgrade" if self.upgrade else ""
+        return f"<Request {self.method} {self.target} from {describe(self.remote)}{kind}>"
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response | None]]
+"""An async function from `Request` to `Response` or None."""
+
+
+def _read_query(query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
+    except ValueError:
+        raise refuse(400, f"the query has more than {_MAX_QUERY_FIELDS} fields") from None
+
+
+@asynccontextmanager
+async def _accepted(
+    arrival: Arrival, subprotocol: str | None, headers: HeadersLike
+) -> AsyncGenerator[Connection, None]:
+    connection = arrival.accept(subprotocol, headers)
+    async with opened(
+        connection,
+        arrival.background,
+        arrival.keepalive,
+        head=arrival.answer_head,
+        rest=arrival.rest,
+    ):
+        yield connection

@@ -1,0 +1,145 @@
+"""`Inbox`: messages that have arrived and were not received yet."""
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from trio_ws._types import Message
+
+_GIVE_WAY = 32  # messages taken in a row before other tasks get a turn
+
+
+def message_size(message: Message) -> int:
+    """Return the bytes of a message as it travels: text counts in UTF-8."""
+    if isinstance(message, str) and not message.isascii():
+        return len(message.encode())
+    return len(message)
+
+
+class Inbox:
+    """A bounded queue from the reader to the one task that receives.
+
+    Args:
+        max_messages: Messages that make it full.
+        max_bytes: Bytes that make it full; the message that crosses the mark is kept.
+        on_room: Called when it was full and is half empty again.
+    """
+
+    __slots__ = (
+        "_end",
+        "_max_bytes",
+        "_max_messages",
+        "_messages",
+        "_on_room",
+        "_receiver",
+        "_taken",
+        "_was_full",
+        "_woken",
+        "size",
+    )
+
+    def __init__(
+        self, *, max_messages: float, max_bytes: float, on_room: Callable[[], None]
+    ) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._on_room = on_room
+        self._messages: deque[Message] = deque()
+        self._end: Callable[[], Exception] | None = None
+        self._receiver: trio.lowlevel.Task | None = None
+        self._woken = False
+        self._was_full = False
+        self._taken = 0
+        self.size = 0
+        """Bytes of the messages that wait."""
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be put in."""
+        return len(self._messages) >= self._max_messages or self.size >= self._max_bytes
+
+    def put(self, message: Message) -> None:
+        """Add a message and wake the receiver; after `end` it is dropped."""
+        if self._end is not None:
+            return
+        self._messages.append(message)
+        self.size += message_size(message)
+        if self.full:
+            self._was_full = True
+        self._wake()
+
+    def end(self, error: Callable[[], Exception], *, discard: bool = False) -> None:
+        """Add no more: `receive` hands out what is left and then raises `error()`.
+
+        Args:
+            error: Makes the error anew for each call.
+            discard: Throw away what is left. This may follow an `end` without it.
+        """
+        if self._end is None or discard:
+            self._end = error
+        if discard:
+            self._messages.clear()
+            self.size = 0
+            self._was_full = False
+        self._wake()
+
+    async def receive(self) -> Message:
+        """Take the next message.
+
+        Raises:
+            trio.BusyResourceError: Another task is already waiting here.
+
+        Cancellation:
+            Atomic: a cancelled call has taken no message.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._receiver is not None:
+            raise trio.BusyResourceError("another task is already receiving from this connection")
+        if self._messages:
+            self._taken += 1
+            if self._taken >= _GIVE_WAY:
+                await self._give_way()
+        while not self._messages:
+            if self._end is not None:
+                raise self._end()
+            await self._wait()
+        return self._take()
+
+    def _take(self) -> Message:
+        message = self._messages.popleft()
+        self.size -= message_size(message)
+        if self._was_full and self._has_room():
+            self._was_full = False
+            self._on_room()
+        return message
+
+    def _has_room(self) -> bool:
+        """Tell whether it is half empty: reading in larger runs costs fewer task switches."""
+        return 2 * len(self._messages) <= self._max_messages and 2 * self.size <= self._max_bytes
+
+    async def _give_way(self) -> None:
+        self._receiver = trio.lowlevel.current_task()
+        self._woken = True
+        self._taken = 0
+        try:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            self._receiver = None
+
+    async def _wait(self) -> None:
+        self._receiver = trio.lowlevel.current_task()
+        self._woken = False
+        self._taken = 0
+        try:
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+        finally:
+            self._receiver = None
+
+    def _wake(self) -> None:
+        if self._receiver is not None and not self._woken:
+            self._woken = True
+            trio.lowlevel.reschedule(self._receiver)

@@ -1,0 +1,386 @@
+"""`Link`: the working half of a connection, between the wire and the application.
+
+Theory of operation
+-------------------
+A link owns the engine, the inbox, the outgoing queue and the wire of one connection, and knows how
+the connection ends. Everything that changes its state is synchronous; waiting is left to the inbox,
+the outgoing queue and the wire, so nothing awaits while state is half changed.
+
+In: the wire calls `receive_bytes`. The engine is asked for events until the inbox is full; what
+remains are raw bytes, at most `READ_AHEAD` and one read, in which control frames are still
+looked for. Taking messages out of the inbox sets it going again.
+
+The end comes once, as a `Closure`: by the peer's Close, by a Close of ours, by a fault, or by the
+loss of the line. From then on nothing can be sent. The inbox ends when nothing more can come: at
+once, or, after a Close of ours, when the peer's has arrived.
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import trio
+import trio.abc
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+
+from trio_ws._config import Keepalive, Limits
+from trio_ws._errors import CloseReason, close_error
+from trio_ws._transport.inbox import Inbox
+from trio_ws._transport.keepalive import keep_alive
+from trio_ws._transport.outgoing import Outgoing
+from trio_ws._transport.pings import Pings
+from trio_ws._transport.wire import StreamWire
+
+READ_AHEAD = 64 * 1024
+"""Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
+
+
+class EngineLike(Protocol):
+    """wsproto's interface, as far as a link uses it, and what `Engine` adds to it."""
+
+    @property
+    @abstractmethod
+    def client(self) -> bool:
+        """Whether this side is the client."""
+
+    @property
+    @abstractmethod
+    def state(self) -> ConnectionState:
+        """Where the connection stands."""
+
+    @property
+    @abstractmethod
+    def buffered(self) -> int:
+        """Bytes received and not parsed yet."""
+
+    @abstractmethod
+    def send(self, event: Event, /) -> bytes:
+        """Turn an event into bytes to write."""
+
+    def receive_data(self, data: bytes | bytearray, /) -> None:
+        """Take bytes that were read."""
+
+    @abstractmethod
+    def events(self) -> Iterator[Event]:
+        """Yield what they mean, in order, as far as it is asked for."""
+
+    @abstractmethod
+    def early_control(self) -> Iterator[Event]:
+        """Yield the control events among the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """How a connection ended."""
+
+    reason: CloseReason
+    by: Literal["local", "remote"] | None
+    """Who closed first; None when the line was lost."""
+    detail: str
+    """What happened, for people."""
+    own: bool = False
+    """Whether the application did it itself, so that using the connection is its mistake."""
+
+
+class Link:
+    """One connection's state and queues.
+
+    Args:
+        stream: The stream, its opening handshake done; the link's wire closes it.
+        engine: The engine.
+        limits: What the peer may cost.
+        peer: How messages for people call the peer.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, engine: EngineLike, limits: Limits, peer: str
+    ) -> None:
+        self.engine = engine
+        self.peer = peer
+        self.inbox = Inbox(
+            max_messages=limits.inbox_messages,
+            max_bytes=limits.inbox_bytes,
+            on_room=self._unblock,
+        )
+        self.outgoing = Outgoing(limits.outgoing_bytes)
+        self.wire = StreamWire(
+            stream,
+            self.outgoing,
+            self,
+            client=engine.client,
+            write_timeout=limits.write_timeout,
+            close_timeout=limits.close_timeout,
+        )
+        self.closure: Closure | None = None
+        self.over = False
+        """Whether the closing handshake is done, or the line is gone."""
+        self.closed = trio.Event()
+        """Set with `over`."""
+        self.pings: Pings | None = None
+        self.received = self.sent = 0
+        self.bytes_received = 0
+        self._deaf = False
+        self._probe = b""
+        self._scopes: set[trio.CancelScope] = set()
+        self._keepalive_scope: trio.CancelScope | None = None
+
+    def start(
+        self, nursery: trio.Nursery, keepalive: Keepalive, *, head: bytes, rest: bytes
+    ) -> None:
+        """Start reading, writing and the keepalive.
+
+        Args:
+            nursery: Where the tasks live.
+            keepalive: When to probe the peer.
+            head: The response head to write first; a client has none.
+            rest: Bytes that were read behind the peer's head.
+        """
+        if head:
+            self.outgoing.push(head)
+        self.wire.start(nursery, rest)
+        if keepalive.interval != float("inf"):
+            self._keepalive_scope = trio.CancelScope()
+            nursery.start_soon(self._keep_alive, keepalive, self._keepalive_scope)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _keep_alive(self, keepalive: Keepalive, scope: trio.CancelScope) -> None:
+        with scope:
+            await keep_alive(self, keepalive)
+
+    def receive_bytes(self, data: bytes | bytearray) -> bool:
+        """Take what the wire has read; see `WireOwner`."""
+        self.bytes_received += len(data)
+        if self._deaf:
+            return True
+        self.engine.receive_data(data)
+        return self._parse()
+
+    def _parse(self) -> bool:
+        """Fill the inbox from the raw bytes; tell whether the wire may read on."""
+        if not self.inbox.full:
+            for event in self.engine.events():
+                self._handle(event)
+                if self._deaf or self.inbox.full:
+                    break
+        if self._deaf or not self.inbox.full:
+            self._end_inbox()
+            return True
+        for event in self.engine.early_control():
+            self._handle(event)
+        return self.engine.buffered < READ_AHEAD
+
+    def _unblock(self) -> None:
+        """Go on after the inbox was full."""
+        if not self._deaf and self._parse():
+            self.wire.resume()
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, TextMessage):
+            self.received += 1
+            self.inbox.put(event.data)
+        elif isinstance(event, BytesMessage):
+            self.received += 1
+            self.inbox.put(bytes(event.data))
+        elif isinstance(event, Ping):
+            if self.engine.state is ConnectionState.OPEN:
+                self.outgoing.push_pong(self.engine.send(Pong(payload=bytes(event.payload))))
+                self.wire.write_soon()
+        elif isinstance(event, Pong):
+            if self.pings is not None:
+                self.pings.pong(bytes(event.payload))
+        elif isinstance(event, CloseConnection):
+            self._handle_close(event)
+
+    def _handle_close(self, event: CloseConnection) -> None:
+        state = self.engine.state
+        if state is ConnectionState.REMOTE_CLOSING:
+            reason = CloseReason(int(event.code), event.reason)
+            self._end(Closure(reason, "remote", f"{self.peer} closed the connection"))
+            # RFC 6455 §5.5.1: the answer echoes the code. What was sent before it is flushed first.
+            self.outgoing.push_close(self.engine.send(CloseConnection(code=event.code)))
+            self.wire.begin_close(answered=True)
+            self._settle()
+        elif state is ConnectionState.CLOSED:
+            self.wire.answer_arrived()
+            self._settle()
+        else:
+            self._fault(int(event.code), event.reason or "")
+
+    def _fault(self, code: int, what: str) -> None:
+        """Fail the connection, because the peer broke the protocol (RFC 6455 §7.1.7)."""
+        self._deaf = True
+        reason = CloseReason(code, what)
+        if self.engine.state is ConnectionState.OPEN:
+            self._fail(Closure(reason, "local", f"{self.peer} broke the protocol: {what}"))
+        else:
+            self.wire.answer_arrived()
+            self._settle()
+
+    def _fail(self, closure: Closure) -> None:
+        """Say a Close ahead of everything that waits, and expect nothing more."""
+        self._end(closure)
+        event = CloseConnection(code=closure.reason.code, reason=str(closure.reason))
+        self.outgoing.push_close(self.engine.send(event), drop_messages=True)
+        self.wire.begin_close(answered=True, half_close_first=True)
+        self._settle()
+
+    def line_ended(self, error: BaseException | None) -> None:
+        """Note the end of reading; see `WireOwner`."""
+        how = "ended the connection without a Close frame"
+        if isinstance(error, trio.BrokenResourceError) and error.__cause__ is not None:
+            how = f"lost the connection: {error.__cause__}"
+        elif error is not None:
+            how = f"lost the connection: {error}".rstrip(": ")
+        self._end(Closure(CloseReason(1006, None), None, f"{self.peer} {how}"))
+        if error is not None:
+            self.outgoing.clear()
+        self.wire.begin_close(answered=True)
+        self._settle()
+
+    def line_stuck(self) -> None:
+        """Note that the peer takes no byte; see `WireOwner`."""
+        detail = f"{self.peer} took nothing of what was sent to it for too long, and was dropped"
+        self._end(Closure(CloseReason(1006, None), "local", detail))
+        self.wire.abort()
+        self._settle()
+
+    def close(self, code: int, reason: str | None, detail: str, *, own: bool = False) -> None:
+        """Begin the closing handshake, unless it has begun.
+
+        Args:
+            code: The close code; it was checked.
+            reason: The close reason; it was checked.
+            detail: What happened, for people.
+            own: The application itself closes; messages that wait are thrown away.
+        """
+        if self.closure is None:
+            self._end(Closure(CloseReason(code, reason), "local", detail, own=own))
+            event = CloseConnection(code=code, reason=reason)
+            self.outgoing.push_close(self.engine.send(event))
+            self.wire.begin_close(answered=False)
+        if own:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Throw away what was not received: nobody will ask for it."""
+        self.inbox.end(self.error, discard=True)
+        self._unblock()
+
+    def _end(self, closure: Closure) -> None:
+        """Note how the connection ended, and stop all that depends on its being open."""
+        if self.closure is not None:
+            return
+        self.closure = closure
+        # The scopes first: a task of the connection's nursery is cancelled, not told of an error.
+        for scope in self._scopes:
+            scope.cancel()
+        if self._keepalive_scope is not None:
+            self._keepalive_scope.cancel()
+        self.outgoing.release()
+        if self.pings is not None:
+            self.pings.end()
+
+    def _settle(self) -> None:
+        """Note that nothing more can come from the peer."""
+        self.over = True
+        self.closed.set()
+        if self._deaf or not self.inbox.full:
+            self._end_inbox()
+
+    def _end_inbox(self) -> None:
+        """End the inbox, once no message is left among the raw bytes."""
+        if self.over:
+            self.inbox.end(self.error)
+
+    def error(self) -> Exception:
+        """Make the error for using the connection after its end."""
+        closure = self.closure
+        assert closure is not None
+        if closure.own:
+            return trio.ClosedResourceError("this side has closed the connection")
+        error = close_error(closure.reason, closure.detail)
+        error.source = self
+        return error
+
+    def push_message(self, value: object) -> None:
+        """Serialise and queue a message."""
+        event: TextMessage | BytesMessage
+        if isinstance(value, str):
+            event = TextMessage(data=value)
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            event = BytesMessage(data=bytes(value))
+        else:
+            raise TypeError(f"a message is str or bytes-like, not {type(value).__name__}")
+        self.outgoing.push(self.engine.send(event))
+        self.sent += 1
+        self.wire.write_soon()
+
+    async def ping(self, payload: bytes | None) -> float:
+        """Send a ping and wait for its pong; see `Connection.ping`."""
+        if self.pings is None:
+            self.pings = Pings()
+        frames: dict[bytes, bytes] = {}
+
+        def send(data: bytes) -> None:
+            if self.closure is not None:
+                raise self.error()
+            frames[data] = self.engine.send(Ping(payload=data))
+            self.outgoing.push_ping(frames[data])
+            self.wire.write_soon()
+
+        def withdraw(data: bytes) -> None:
+            self.outgoing.withdraw_ping(frames[data])
+
+        round_trip = await self.pings.round_trip(payload, send, withdraw)
+        if round_trip is None:
+            raise self.error()
+        return round_trip
+
+    def push_pong(self, payload: bytes) -> None:
+        """Queue an unsolicited pong."""
+        self.outgoing.push_pong(self.engine.send(Pong(payload=payload)))
+        self.wire.write_soon()
+
+    def add_scope(self, scope: trio.CancelScope) -> None:
+        """Have a scope cancelled when the connection ends; at once if it has."""
+        self._scopes.add(scope)
+        if self.closure is not None:
+            scope.cancel()
+
+    def discard_scope(self, scope: trio.CancelScope) -> None:
+        """Forget a scope."""
+        self._scopes.discard(scope)
+
+    # What the keepalive asks for; see `Probed`.
+
+    @property
+    def heard(self) -> float:
+        """When the last byte came in, or reading was resumed."""
+        return self.wire.heard
+
+    @property
+    def paused(self) -> bool:
+        """Whether reading waits for the application."""
+        return self.wire.paused
+
+    async def wait_resumed(self) -> None:
+        """Wait until reading is not paused."""
+        await self.wire.wait_resumed()
+
+    def probe(self) -> None:
+        """Send a ping of the keepalive; its pong is life like any other byte."""
+        # One that was not even written is replaced: the lane stays bounded, however long it lasts.
+        self.outgoing.withdraw_ping(self._probe)
+        self._probe = self.engine.send(Ping(payload=os.urandom(4)))
+        self.outgoing.push_ping(self._probe)
+        self.wire.write_soon()
+
+    def give_up(self, silence: float) -> None:
+        """Drop a peer that stayed silent."""
+        text = f"nothing was heard for {silence:g} seconds"
+        detail = f"{self.peer} was dropped by the keepalive: {text}"
+        self._deaf = True
+        self._fail(Closure(CloseReason(1011, f"keepalive: {text}"), "local", detail))

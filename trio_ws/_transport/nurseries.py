@@ -1,0 +1,57 @@
+"""`open_background` and `lone_errors`: what our own nurseries have in common."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+
+
+@contextmanager
+def lone_errors() -> Generator[None, None, None]:
+    """Let an error that came out of nurseries of ours leave as itself when it is the only one.
+
+    `trio.Cancelled` beside it does not count: the error takes the same way out.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        _, rest = group.split(trio.Cancelled)
+        error: BaseException = group if rest is None else rest
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raising here made the group the error's context, and with it a cycle.
+            error.__context__ = context
+            del error, context, rest
+
+
+@asynccontextmanager
+async def open_background() -> AsyncGenerator[trio.Nursery, None]:
+    """Open a nursery for tasks that a cancellation from outside does not reach.
+
+    A connection's reader and writer have to go on while a cancelled block says goodbye. The
+    nursery lives in a task of its own, under a shield; when this block is left, in whatever way,
+    that is cancelled, and so the shield lasts no longer than the block. An error of the block
+    leaves as it is, in no group.
+    """
+    failure: BaseException | None = None
+    with lone_errors():
+        async with trio.open_nursery() as outer:
+            background = await outer.start(_hold)
+            try:
+                yield background
+            except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nursery
+                failure = error
+            background.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _hold(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            task_status.started(nursery)
+            await trio.sleep_forever()

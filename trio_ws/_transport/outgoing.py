@@ -1,0 +1,149 @@
+"""`Outgoing`: bytes that wait to be written.
+
+Theory of operation
+-------------------
+There are two lanes. Pongs and pings overtake the messages, at frame boundaries; messages keep their
+order, and so does a Close that ends the connection in the normal way: what was sent before it is
+written before it. A Close that reports a fault drops the messages that wait.
+
+Whoever writes calls `take`, which hands out whole frames, and `written` as bytes leave. Frames that
+were taken are gone from here: nobody can tear one any more by cancelling anything.
+"""
+
+import math
+from collections import deque
+
+import trio
+
+CHUNK = 64 * 1024
+"""Bytes that `take` gathers for one write; one larger frame goes alone."""
+
+MAX_PONGS = 16
+"""Pongs that wait. More drop the oldest: RFC 6455 §5.5.3 lets the latest answer them all."""
+
+
+class Outgoing:
+    """One connection's queue of frames.
+
+    Args:
+        high_water: Bytes above which `wait_for_room` waits.
+    """
+
+    __slots__ = ("_high_water", "_lot", "_messages", "_pings", "_pongs", "size")
+
+    def __init__(self, high_water: float) -> None:
+        self._high_water = high_water
+        self._messages: deque[bytes] = deque()
+        self._pongs: deque[bytes] | None = None
+        self._pings: deque[bytes] | None = None
+        self._lot: trio.lowlevel.ParkingLot | None = None
+        self.size = 0
+        """Bytes not written yet, those taken for a write included."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a sender has to wait."""
+        return self.size > self._high_water
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not (self._messages or self._pongs or self._pings)
+
+    def push(self, frame: bytes) -> None:
+        """Queue a message's frame."""
+        self._messages.append(frame)
+        self.size += len(frame)
+
+    def push_pong(self, frame: bytes) -> None:
+        """Queue a pong; it overtakes messages."""
+        if self._pongs is None:
+            self._pongs = deque()
+        if len(self._pongs) == MAX_PONGS:
+            self.size -= len(self._pongs.popleft())
+        self._pongs.append(frame)
+        self.size += len(frame)
+
+    def push_ping(self, frame: bytes) -> None:
+        """Queue a ping; it overtakes messages. How many there can be is for `Pings` to bound."""
+        if self._pings is None:
+            self._pings = deque()
+        self._pings.append(frame)
+        self.size += len(frame)
+
+    def withdraw_ping(self, frame: bytes) -> None:
+        """Take a ping back, if it was not taken for writing yet."""
+        if self._pings is not None and frame in self._pings:
+            self._pings.remove(frame)
+            self.size -= len(frame)
+
+    def push_close(self, frame: bytes, *, drop_messages: bool = False) -> None:
+        """Queue the Close frame, the last one.
+
+        Args:
+            frame: The frame.
+            drop_messages: Forget the messages that wait, to report a fault without delay.
+        """
+        if drop_messages:
+            self.size -= sum(map(len, self._messages))
+            self._messages.clear()
+        self.push(frame)
+        self._high_water = math.inf
+        self.release()
+
+    def clear(self) -> None:
+        """Forget everything: the line is gone."""
+        self._messages.clear()
+        self._pongs = self._pings = None
+        self.size = 0
+        self._high_water = math.inf
+        self.release()
+
+    def take(self) -> bytes:
+        """Hand out whole frames to write now, at least one and about `CHUNK` bytes at most.
+
+        Returns:
+            The bytes; empty when nothing waits.
+        """
+        frames: list[bytes] = []
+        size = 0
+        for lane in (self._pongs, self._pings):
+            if lane:
+                frames.extend(lane)
+                lane.clear()
+        size = sum(map(len, frames))
+        messages = self._messages
+        while messages and (not frames or size + len(messages[0]) <= CHUNK):
+            frames.append(messages.popleft())
+            size += len(frames[-1])
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def written(self, count: int) -> None:
+        """Note that bytes of what was taken have left; wakes a sender when there is room."""
+        self.size = max(0, self.size - count)
+        if self._lot and not self.crowded:
+            self._lot.unpark()
+
+    async def wait_for_room(self) -> None:
+        """Wait until no more than the high-water mark waits to be written.
+
+        Senders get through one by one, in the order they came. Whoever comes out calls
+        `pass_on` after it has queued its frame, or given up.
+
+        Cancellation:
+            Nothing has happened when it is cancelled.
+        """
+        if self._lot is None:
+            self._lot = trio.lowlevel.ParkingLot()
+        while self.crowded:
+            await self._lot.park()
+
+    def pass_on(self) -> None:
+        """Wake the next sender, if there is room for one more."""
+        if self._lot and not self.crowded:
+            self._lot.unpark()
+
+    def release(self) -> None:
+        """Wake every sender that waits: there is nothing to wait for any more."""
+        if self._lot:
+            self._lot.unpark_all()

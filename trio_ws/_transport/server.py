@@ -1,0 +1,250 @@
+"""`serve`: listens, and runs a handler for each request; `Server`: what can be asked of it."""
+
+import errno
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+import trio.abc
+
+from trio_ws._config import Keepalive, Limits
+from trio_ws._protocol.origin import Origins
+from trio_ws._transport.connection import Connection
+from trio_ws._transport.endpoint import Endpoint, describe, listening_at
+from trio_ws._transport.handshake import Handler
+from trio_ws._transport.nurseries import lone_errors, open_background
+from trio_ws._transport.service import Service
+
+_MAX_REFUSALS = 64  # clients without room that are answered at a time; more are just closed
+
+_PORT_TRIES = 16  # how often another port is tried that is free on all addresses
+
+_logger = logging.getLogger("trio_ws.server")
+
+Listener = trio.abc.Listener[trio.abc.Stream]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics:
+    """What `Server.statistics` returns."""
+
+    connections_open: int
+    """WebSocket connections that are open."""
+    connections_total: int
+    """WebSocket connections that were ever opened."""
+    streams: int
+    """Streams being served: connections, opening handshakes and HTTP requests."""
+    requests: int
+    """Requests that were well formed, opening handshakes included."""
+    refused: int
+    """Requests that were refused before a handler was asked: malformed, late, or without room."""
+    handler_failures: int
+    """Handlers that ended with an error."""
+
+
+class Server:
+    """A running server. Created by `serve`.
+
+    Example::
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(trio_ws.serve, greet, 0)
+        print(f"listening on port {server.port}")
+    """
+
+    def __init__(
+        self, service: Service, listeners: Sequence[Listener], max_connections: float
+    ) -> None:
+        self._service = service
+        self._listeners = listeners
+        self._max_connections = max_connections
+        self._streams = 0
+        self._refusing = 0
+        self._listening = trio.CancelScope()
+        self._serving = trio.CancelScope()
+        self._idle = trio.Event()
+        self._endpoints = tuple(map(listening_at, listeners))
+
+    @property
+    def endpoints(self) -> tuple[Endpoint | str, ...]:
+        """Where the server listens: an `Endpoint` for TCP, a text for anything else."""
+        return self._endpoints
+
+    @property
+    def port(self) -> int:
+        """The TCP port; of several, the first.
+
+        Raises:
+            ValueError: The server does not listen on TCP.
+        """
+        for endpoint in self._endpoints:
+            if isinstance(endpoint, Endpoint):
+                return endpoint.port
+        raise ValueError("this server has no TCP port; see its endpoints")
+
+    @property
+    def connections(self) -> frozenset[Connection]:
+        """The connections that are open now."""
+        return frozenset(self._service.connections)
+
+    def statistics(self) -> ServerStatistics:
+        """Return how much has come and gone."""
+        counters = self._service.counters
+        return ServerStatistics(
+            connections_open=len(self._service.connections),
+            connections_total=counters.connections,
+            streams=self._streams,
+            requests=counters.requests,
+            refused=counters.refused,
+            handler_failures=counters.failures,
+        )
+
+    async def drain(self, grace: float) -> None:
+        """Stop serving, in order.
+
+        Stops accepting, answers opening handshakes with 503, tells every connection goodbye with
+        1001, and lets the handlers finish. Those that have not after the grace are cancelled. Then
+        `serve` returns.
+
+        Args:
+            grace: Seconds for the handlers.
+
+        Returns:
+            When no handler is left.
+
+        Cancellation:
+            The server goes on draining, without the deadline of the grace.
+        """
+        self._listening.cancel()
+        self._service.drain()
+        with trio.move_on_after(grace):
+            await self._idle.wait()
+        self._serving.cancel()
+        await self._idle.wait()
+
+    async def _run(self, task_status: trio.TaskStatus["Server"]) -> None:
+        with self._serving:
+            async with trio.open_nursery() as handlers:
+                with self._listening:
+                    task_status.started(self)
+                    await trio.serve_listeners(
+                        self._serve_stream, list(self._listeners), handler_nursery=handlers
+                    )
+                self._set_idle()
+
+    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+        if self._streams >= self._max_connections:
+            await self._refuse(stream)
+            return
+        self._streams += 1
+        try:
+            await self._service.serve_stream(stream)
+        finally:
+            self._streams -= 1
+            self._set_idle()
+
+    def _set_idle(self) -> None:
+        if self._listening.cancel_called and not self._streams:
+            self._idle.set()
+
+    async def _refuse(self, stream: trio.abc.Stream) -> None:
+        """Answer the one too many, as long as not too many of them are being answered."""
+        if self._refusing >= _MAX_REFUSALS:
+            await trio.aclose_forcefully(stream)
+            return
+        self._refusing += 1
+        try:
+            await self._service.refuse_stream(stream)
+        finally:
+            self._refusing -= 1
+
+    def __repr__(self) -> str:
+        where = ", ".join(map(describe, self._endpoints))
+        return f"<Server {where}, {len(self._service.connections)} connections>"
+
+
+async def serve(
+    handler: Handler,
+    port: int | None = None,
+    *,
+    host: str | None = "localhost",
+    listeners: Sequence[Listener] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    origins: Origins = None,
+    subprotocols: Sequence[str] = (),
+    limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
+    keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP and WebSocket requests, until cancelled or drained.
+
+    Each request runs the handler in a task of its own. A handler's error closes its connection with
+    1011, is logged with its traceback on ``trio_ws.server``, and costs no other connection
+    anything::
+
+        trio.run(trio_ws.serve, greet, 8080)
+
+    Args:
+        handler: What to do with a request.
+        port: The TCP port; 0 lets the system choose one, the same for all addresses of the host.
+        host: A name or address to listen on; None for all interfaces.
+        listeners: Listeners to use instead of a port: Unix sockets, or any other. They are closed
+            at the end.
+        ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS.
+        origins: Whose pages may open a WebSocket (RFC 6455 §10.2). None: those of the same
+            host and port. A sequence of origins such as ``https://example.com``: those.
+            ``"*"``: all. What is no browser sends no ``Origin`` and is not affected.
+        subprotocols: What the application speaks, best first; see `Request.accept`.
+        limits: What a peer may cost.
+        keepalive: When to probe a silent peer.
+        task_status: For ``nursery.start``, which returns the `Server` once it listens.
+
+    Raises:
+        OSError: It cannot listen there.
+        TypeError: Neither a port nor listeners are given, or both.
+        ValueError: An origin or a subprotocol is malformed.
+
+    Cancellation:
+        Listening stops. Handlers are cancelled, and their connections told goodbye with 1001,
+        within `Limits.close_timeout`.
+    """
+    if (port is None) is (listeners is None):
+        raise TypeError("serve() takes a port or listeners=, one of them")
+    with lone_errors():
+        async with open_background() as background:
+            service = Service(
+                handler,
+                background,
+                ssl_context=ssl_context,
+                origins=origins,
+                subprotocols=subprotocols,
+                limits=limits,
+                keepalive=keepalive,
+            )
+            if listeners is None:
+                assert port is not None
+                listeners = await _listen(port, host)
+            server = Server(service, listeners, limits.max_connections)
+            _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
+            await server._run(task_status)  # noqa: SLF001 - the same module
+            _logger.info("stopped serving")
+
+
+async def _listen(port: int, host: str | None) -> Sequence[trio.SocketListener]:
+    """Listen on all addresses of a host, with one port even if the system is to choose it."""
+    for _ in range(_PORT_TRIES if port == 0 else 0):
+        chosen = await trio.open_tcp_listeners(0, host=host)
+        if len(chosen) == 1:
+            return chosen
+        free = int(chosen[0].socket.getsockname()[1])
+        for listener in chosen:
+            await listener.aclose()
+        try:
+            return await trio.open_tcp_listeners(free, host=host)
+        except OSError as error:
+            # Taken on one of the addresses; the next choice will be another.
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return await trio.open_tcp_listeners(port, host=host)

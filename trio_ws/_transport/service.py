@@ -1,0 +1,273 @@
+"""`Service`: serves one stream: TLS, the request head, the handler, the answer."""
+
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+import trio.abc
+
+from trio_ws._config import Keepalive, Limits
+from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.http import (
+    HeadBuffer,
+    RequestError,
+    read_request,
+    refuse,
+    write_response,
+)
+from trio_ws._protocol.origin import OriginPolicy, Origins
+from trio_ws._protocol.upgrade import read_upgrade
+from trio_ws._transport.connection import Connection
+from trio_ws._transport.endpoint import describe, endpoint_of
+from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request
+from trio_ws._transport.wire import half_close, write_all
+from trio_ws._types import Response, is_token
+
+_LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
+
+_FULL = Response(503, "the server has no room for more connections\n", headers={"Retry-After": "1"})
+
+_FAILED = Response(500, "the server failed to answer this request\n")
+
+logger = logging.getLogger("trio_ws.server")
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a service has counted; see `ServerStatistics`."""
+
+    requests: int = 0
+    connections: int = 0
+    refused: int = 0
+    failures: int = 0
+
+
+class Service:
+    """Serves streams with a handler.
+
+    Args:
+        handler: The application.
+        background: Where connections have their tasks.
+        ssl_context: Makes streams TLS.
+        origins: Whose pages may open a WebSocket.
+        subprotocols: What the application speaks, best first.
+        limits: What a peer may cost.
+        keepalive: When to probe a peer.
+        propagate: Let a handler's error out of `serve_stream`, for tests.
+
+    Raises:
+        ValueError: An origin or a subprotocol is malformed.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        background: trio.Nursery,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        origins: Origins,
+        subprotocols: Sequence[str],
+        limits: Limits,
+        keepalive: Keepalive,
+        propagate: bool = False,
+    ) -> None:
+        self._handler = handler
+        self._background = background
+        self._ssl_context = ssl_context
+        self._origins = OriginPolicy(origins)
+        self._subprotocols = check_subprotocols(subprotocols)
+        self._limits = limits
+        self._keepalive = keepalive
+        self._propagate = propagate
+        self.counters = Counters()
+        self.connections: set[Connection] = set()
+        """The connections that are open."""
+        self.draining = False
+        """Whether opening handshakes are refused with 503."""
+        self._waiting: set[Arrival] = set()
+
+    def drain(self) -> None:
+        """Refuse opening handshakes from now on, and tell every connection goodbye with 1001."""
+        self.draining = True
+        for arrival in self._waiting:
+            arrival.draining = True
+        for connection in self.connections:
+            connection._link.close(1001, None, "the server is going away")  # noqa: SLF001
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one stream, and close it.
+
+        Cancellation:
+            A connection is told goodbye with 1001, then the stream is closed.
+        """
+        peer = f"client {describe(endpoint_of(stream, local=False))}"
+        try:
+            arrival = await self._open(stream)
+            if arrival is not None:
+                await self._serve(arrival)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            logger.debug("%s went away before it was answered: %s", peer, error.__cause__ or error)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def refuse_stream(self, stream: trio.abc.Stream) -> None:
+        """Answer 503 without reading a request, and close the stream."""
+        self.counters.refused += 1
+        try:
+            with trio.move_on_after(self._limits.open_timeout):
+                await self._answer(await self._secure(stream), _FULL)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            logger.debug("a client that found no room did not wait for its 503")
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream:
+        if self._ssl_context is None:
+            return stream
+        # https_compatible: a WebSocket says goodbye by its Close frame, not by TLS.
+        secure = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        await secure.do_handshake()
+        return secure
+
+    async def _open(self, stream: trio.abc.Stream) -> Arrival | None:
+        """Get the request within `Limits.open_timeout`, or answer why not."""
+        buffer = HeadBuffer(self._limits.max_head)
+        secure = stream
+        try:
+            with trio.move_on_after(self._limits.open_timeout):
+                secure = await self._secure(stream)
+                return await self._read_head(secure, buffer)
+            if not buffer:
+                # Browsers open connections ahead of need; there is nothing to answer.
+                return None
+            raise refuse(408, f"no request within {self._limits.open_timeout:g} seconds")
+        except RequestError as refusal:
+            self.counters.refused += 1
+            logger.debug("refused a request: %s", ascii(str(refusal)))
+            await self._answer(secure, refusal.response)
+            return None
+
+    async def _read_head(self, stream: trio.abc.Stream, buffer: HeadBuffer) -> Arrival | None:
+        read_size = int(min(64 * 1024, self._limits.max_head + 1))
+        while data := await stream.receive_some(read_size):
+            if (found := buffer.feed(data)) is not None:
+                return self._arrive(stream, *found)
+        return None
+
+    def _arrive(self, stream: trio.abc.Stream, raw: bytes, rest: bytes) -> Arrival:
+        head = read_request(raw, max_headers=self._limits.max_headers)
+        self.counters.requests += 1
+        upgrade = read_upgrade(head)
+        if upgrade is not None:
+            if self.draining:
+                raise RequestError(GOING_AWAY)
+            why = self._origins.refusal(head.headers.get("Origin"), head.authority)
+            if why is not None:
+                raise refuse(403, why)
+        return Arrival(
+            stream,
+            head,
+            upgrade,
+            rest,
+            background=self._background,
+            subprotocols=self._subprotocols,
+            limits=self._limits,
+            keepalive=self._keepalive,
+        )
+
+    async def _serve(self, arrival: Arrival) -> None:
+        arrival.on_open = self._opened
+        self._waiting.add(arrival)
+        try:
+            response = await self._ask(arrival)
+        finally:
+            self._waiting.discard(arrival)
+            if arrival.connection is not None:
+                self.connections.discard(arrival.connection)
+                logger.debug("%r is over", arrival.connection)
+        if arrival.connection is None:
+            head = arrival.head
+            await self._answer(
+                arrival.stream,
+                response or Response(404, f"there is nothing at {head.target[:200]}\n"),
+                body=head.method != "HEAD",
+            )
+        elif response is not None:
+            self.counters.failures += 1
+            logger.error(
+                "a handler returned a response after it had accepted %s", ascii(arrival.head.target)
+            )
+
+    def _opened(self, connection: Connection) -> None:
+        self.counters.connections += 1
+        self.connections.add(connection)
+
+    async def _ask(self, arrival: Arrival) -> Response | None:
+        """Run the handler; its errors end here, and cost no other connection anything."""
+        try:
+            return await self._handler(Request(arrival))
+        except RequestError as refusal:
+            return refusal.response
+        except HandshakeError as error:
+            if arrival.answer is not None:
+                logger.debug("refused a handshake: %s", error)
+                return arrival.answer
+            return self._failed(arrival, error)
+        except Exception as error:  # noqa: BLE001 - invariant 4; it is logged and counted
+            return self._failed(arrival, error)
+        except BaseExceptionGroup as group:
+            failures, rest = group.split(Exception)
+            if failures is not None:
+                self._failed(arrival, failures)
+            assert rest is not None
+            raise rest from None
+
+    def _failed(self, arrival: Arrival, error: Exception) -> Response | None:
+        """Note a handler's error; return what answers a request that was not accepted."""
+        connection = arrival.connection
+        if connection is not None and _only_closed(error, connection):
+            # The client left, and the handler did not mind.
+            logger.debug("%r: %s", connection, error)
+            return None
+        self.counters.failures += 1
+        if self._propagate:
+            raise error
+        logger.error("the handler of %s failed", ascii(arrival.head.target), exc_info=error)
+        return _FAILED if connection is None else None
+
+    async def _answer(
+        self, stream: trio.abc.Stream, response: Response, *, body: bool = True
+    ) -> None:
+        """Send the last response on a stream, and let the peer read it."""
+        await write_all(stream, write_response(response, body=body), self._limits.write_timeout)
+        if await half_close(stream):
+            with trio.move_on_after(_LINGER):
+                while await stream.receive_some(64 * 1024):
+                    pass
+
+
+def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
+    """Check the names of subprotocols that a caller gave.
+
+    Raises:
+        TypeError: They are one string.
+        ValueError: One is no token, or stands there twice.
+    """
+    if isinstance(subprotocols, str):
+        raise TypeError("subprotocols is a sequence of names, not one string")
+    names = tuple(subprotocols)
+    for name in names:
+        if not is_token(name):
+            raise ValueError(f"the subprotocol {name!r} is no token (RFC 6455 §4.1)")
+    if len(set(names)) != len(names):
+        raise ValueError("a subprotocol stands twice in the list")
+    return names
+
+
+def _only_closed(error: BaseException, connection: Connection) -> bool:
+    """Tell whether an error, or all of a group, says just that this connection is closed."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_closed(inner, connection) for inner in error.exceptions)
+    return isinstance(error, ConnectionClosed) and error.source is connection._link  # noqa: SLF001
