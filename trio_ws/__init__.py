@@ -36,8 +36,13 @@ __all__ = [
     "serve",
 ]
 
-for _name in __all__:
-    # Names say where they are to be imported from, in tracebacks and documentation.
-    if hasattr(globals()[_name], "__module__") and _name != "Handler":
-        globals()[_name].__module__ = __name__
-del _name
+
+def _show_public_path() -> None:
+    """Make names say where to import them from, in tracebacks and documentation."""
+    for name in __all__:
+        # Handler is a type alias, and has no module of its own to set.
+        if name != "Handler":
+            globals()[name].__module__ = __name__
+
+
+_show_public_path()

@@ -5,12 +5,15 @@ They are there as soon as trio_ws is installed; a test only has to name one as a
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
+from typing import TypeAlias
 
 import pytest
 import trio
 
 import trio_ws
 import trio_ws.testing
+
+_Pair: TypeAlias = tuple[trio_ws.Connection, trio_ws.Connection]
 
 
 @pytest.fixture
@@ -37,9 +40,7 @@ def ws_server(nursery: trio.Nursery) -> Callable[..., Awaitable[trio_ws.Server]]
 
 
 @pytest.fixture
-async def ws_connection_pair() -> AsyncGenerator[
-    tuple[trio_ws.Connection, trio_ws.Connection], None
-]:
+async def ws_connection_pair() -> AsyncGenerator[_Pair, None]:
     """Give the client's and the server's end of a connection in memory."""
     async with trio_ws.testing.connection_pair() as pair:
         yield pair

@@ -21,7 +21,8 @@ from trio_ws._protocol.upgrade import (
     request_fields,
 )
 from trio_ws._transport.connection import Connection, opened
-from trio_ws._transport.nurseries import open_background
+from trio_ws._transport.endpoint import beneath_tls
+from trio_ws._transport.nurseries import members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.url import Target, parse_url
 from trio_ws._types import Headers, HeadersLike, Response
@@ -88,7 +89,7 @@ async def connect(
         if stream is None:
             stream = await _open_stream(target, progress)
         try:
-            if target.secure and not isinstance(stream, trio.SSLStream):
+            if target.secure and beneath_tls(stream) is stream:
                 stream = await _secure(stream, target, ssl_context, progress)
             progress.step = "waiting for the answer to the opening handshake"
             key = make_key()
@@ -142,8 +143,8 @@ def _failures(target: Target, timeout: float) -> Generator[_Progress, None, None
 def _reasons(error: BaseException) -> str:
     """Collect the reasons of the attempts that Trio bundles in one error, each once."""
     cause = error.__cause__
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(map(_reasons, error.exceptions)))
+    if attempts := members(error):
+        return "; ".join(dict.fromkeys(map(_reasons, attempts)))
     if cause is not None:
         return _reasons(cause)
     return str(getattr(error, "strerror", None) or error)

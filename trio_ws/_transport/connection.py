@@ -22,7 +22,7 @@ from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import CloseReason, ConnectionClosed
 from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
 from trio_ws._transport.link import EngineLike, Link
-from trio_ws._transport.nurseries import lone_errors
+from trio_ws._transport.nurseries import lone_errors, members
 from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, is_wire_code
 
 if TYPE_CHECKING:
@@ -406,8 +406,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
 def goodbye_code(error: BaseException) -> int:
     """Choose the close code for a block that was left with an error."""
-    if isinstance(error, BaseExceptionGroup):
-        codes = {goodbye_code(inner) for inner in error.exceptions}
+    if inner := members(error):
+        codes = set(map(goodbye_code, inner))
         return codes.pop() if len(codes) == 1 else CloseCode.INTERNAL_ERROR
     if not isinstance(error, Exception):
         # Cancelled, KeyboardInterrupt, SystemExit: this side is going away.

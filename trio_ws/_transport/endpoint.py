@@ -1,13 +1,14 @@
 """`endpoint_of`: the address at either end of a stream."""
 
 import socket
+from typing import Any, cast
 
 import trio
 import trio.abc
 import trio.socket
 from trio_websocket import Endpoint
 
-__all__ = ["Endpoint", "describe", "endpoint_of", "listening_at"]
+__all__ = ["Endpoint", "beneath_tls", "describe", "endpoint_of", "listening_at"]
 
 
 def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
@@ -20,21 +21,26 @@ def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
     Returns:
         An `Endpoint` for TCP; for anything else a text, such as ``unix:/run/app.sock``.
     """
-    secure = False
-    inner: trio.abc.Stream = stream
-    while isinstance(inner, trio.SSLStream):
-        secure, inner = True, inner.transport_stream
+    inner = beneath_tls(stream)
+    secure = inner is not stream
     if isinstance(inner, trio.SocketStream):
         return _address(inner.socket, local=local, secure=secure)
     return f"<{type(inner).__name__}>"
 
 
+def beneath_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
+    """Return the stream that TLS is spoken over; a stream without TLS as it is."""
+    while isinstance(stream, trio.SSLStream):
+        stream = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
+    return stream
+
+
 def listening_at(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
     """Return where a listener listens, as `endpoint_of` does."""
-    secure = False
     inner: object = listener
     while isinstance(inner, trio.SSLListener):
-        secure, inner = True, inner.transport_listener
+        inner = cast("trio.SSLListener[trio.abc.Stream]", inner).transport_listener
+    secure = inner is not listener
     if isinstance(inner, trio.SocketListener):
         return _address(inner.socket, local=True, secure=secure)
     return f"<{type(inner).__name__}>"
@@ -42,11 +48,11 @@ def listening_at(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str
 
 def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endpoint | str:
     try:
-        name: object = sock.getsockname() if local else sock.getpeername()
+        name: Any = sock.getsockname() if local else sock.getpeername()
     except OSError:
         # The peer may have gone already; its connection says so when it is used.
         return "unknown"
-    if isinstance(name, tuple) and sock.family in {socket.AF_INET, socket.AF_INET6}:
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
         return Endpoint(name[0], name[1], secure)
     return f"unix:{name}" if isinstance(name, str) else "unknown"
 

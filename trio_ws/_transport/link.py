@@ -19,7 +19,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import trio
 import trio.abc
@@ -311,7 +311,7 @@ class Link:
         if isinstance(value, str):
             event = TextMessage(data=value)
         elif isinstance(value, (bytes, bytearray, memoryview)):
-            event = BytesMessage(data=bytes(value))
+            event = BytesMessage(data=bytes(cast("bytes", value)))
         else:
             raise TypeError(f"a message is str or bytes-like, not {type(value).__name__}")
         self.outgoing.push(self.engine.send(event))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from typing import cast
 
 import trio
 
@@ -16,9 +17,7 @@ def lone_errors() -> Generator[None, None, None]:
         yield
     except BaseExceptionGroup as group:
         _, rest = group.split(trio.Cancelled)
-        error: BaseException = group if rest is None else rest
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = _alone(group if rest is None else rest)
         context = error.__context__
         try:
             raise error
@@ -26,6 +25,19 @@ def lone_errors() -> Generator[None, None, None]:
             # Raising here made the group the error's context, and with it a cycle.
             error.__context__ = context
             del error, context, rest
+
+
+def members(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the errors of a group; none for an error that is no group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return ()
+    return cast("BaseExceptionGroup[BaseException]", error).exceptions
+
+
+def _alone(error: BaseException) -> BaseException:
+    while len(inner := members(error)) == 1:
+        error = inner[0]
+    return error
 
 
 @asynccontextmanager

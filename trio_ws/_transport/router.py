@@ -24,8 +24,8 @@ class Router:
 
     ``{name}`` matches one segment, ``{name:path}`` the rest of the path, which may be empty. What
     they match stands percent-decoded in `Request.params`. The path is split at its slashes before
-    it is decoded, so ``%2F`` never separates. An exact route wins over a pattern; among patterns the
-    first added wins. A router that was reached through ``{name:path}`` sees only that rest.
+    it is decoded, so ``%2F`` never separates. An exact route wins over a pattern; among patterns
+    the first added wins. A router that was reached through ``{name:path}`` sees only that rest.
 
     No match is answered 404, a match with another method 405.
     """

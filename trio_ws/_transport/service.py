@@ -22,6 +22,7 @@ from trio_ws._protocol.upgrade import read_upgrade
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import describe, endpoint_of
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request
+from trio_ws._transport.nurseries import members
 from trio_ws._transport.wire import half_close, write_all
 from trio_ws._types import Response, is_token
 
@@ -268,6 +269,6 @@ def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
 
 def _only_closed(error: BaseException, connection: Connection) -> bool:
     """Tell whether an error, or all of a group, says just that this connection is closed."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_only_closed(inner, connection) for inner in error.exceptions)
+    if inner := members(error):
+        return all(_only_closed(each, connection) for each in inner)
     return isinstance(error, ConnectionClosed) and error.source is connection._link  # noqa: SLF001

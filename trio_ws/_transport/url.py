@@ -43,8 +43,6 @@ def parse_url(url: str) -> Target:
     Raises:
         ValueError: It is no such URL; the message says why.
     """
-    if not isinstance(url, str):
-        raise TypeError(f"a URL is a str, not {type(url).__name__}")
     if re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError(f"{url!r} is no URL: it holds white space or a control character")
     parts = urlsplit(url)

@@ -25,6 +25,7 @@ from typing import Protocol
 import trio
 import trio.abc
 
+from trio_ws._transport.endpoint import beneath_tls
 from trio_ws._transport.outgoing import Outgoing
 
 _READ_SIZE = 64 * 1024  # bytes of one read
@@ -309,9 +310,7 @@ async def half_close(stream: trio.abc.Stream) -> bool:
     Returns:
         False when the stream cannot do that.
     """
-    inner: trio.abc.Stream = stream
-    while isinstance(inner, trio.SSLStream):
-        inner = inner.transport_stream
+    inner = beneath_tls(stream)
     if not isinstance(inner, trio.abc.HalfCloseableStream):
         return False
     try:
