@@ -21,7 +21,7 @@ from trio_ws._protocol.upgrade import (
     request_fields,
 )
 from trio_ws._transport.connection import Connection, opened
-from trio_ws._transport.endpoint import beneath_tls
+from trio_ws._transport.endpoint import beneath_tls, endpoint_of
 from trio_ws._transport.nurseries import members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.url import Target, parse_url
@@ -103,6 +103,8 @@ async def connect(
     connection = Connection(
         stream,
         engine,
+        local=endpoint_of(stream, local=True),
+        remote=endpoint_of(stream, local=False),
         limits=limits,
         peer="server",
         path=target.resource,

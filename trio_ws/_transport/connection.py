@@ -9,6 +9,7 @@ is replaced here. What trio-websocket's own properties read is set instead:
 * ``_path``, ``_subprotocol``, ``_handshake_headers`` (by the properties of those names).
 """
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import trio_websocket
 
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import CloseReason, ConnectionClosed
-from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
 from trio_ws._transport.nurseries import lone_errors, members
 from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, is_wire_code
@@ -80,6 +81,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         stream: trio.abc.Stream,
         engine: EngineLike,
         *,
+        local: Endpoint | str,
+        remote: Endpoint | str,
         limits: Limits,
         peer: str,
         path: str,
@@ -94,11 +97,10 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             (name.lower().encode("ascii"), value.encode("latin-1"))
             for name, value in headers.fields
         )
-        # Asked now, because a closed socket has no addresses any more.
-        self._local = endpoint_of(stream, local=True)
-        self._remote = endpoint_of(stream, local=False)
+        self._local = local
+        self._remote = remote
         self._close_timeout = limits.close_timeout
-        self._link = Link(stream, engine, limits, f"{peer} {describe(self._remote)}")
+        self._link = Link(stream, engine, limits, f"{peer} {describe(remote)}")
         self._unyielded = 0
 
     @property
@@ -240,12 +242,19 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             ValueError: The code may not be sent, or the reason is too long.
 
         Cancellation:
-            The line is cut at once.
+            The line is cut at once. A task of `open_nursery` is cancelled by this call, but not
+            before the goodbye is said.
         """
         check_close(code, reason)
+        cancelled = trio.current_effective_deadline() == -math.inf
         self._link.close(code, reason, "this side closed the connection", own=True)
+        stopped = self._link.wire.stopped
+        if not cancelled and trio.current_effective_deadline() == -math.inf:
+            # The caller is a task of the connection's own nursery, and has just cancelled itself.
+            with trio.move_on_after(self._close_timeout, shield=True):
+                await stopped.wait()
         try:
-            await self._link.wire.stopped.wait()
+            await stopped.wait()
         except trio.Cancelled:
             self._link.wire.abort()
             raise

@@ -25,6 +25,7 @@ class Arrival:
 
     Args:
         stream: Where the request came from.
+        remote: The client's address.
         head: The request.
         upgrade: The opening handshake, if it is one.
         rest: Bytes that followed the head.
@@ -37,6 +38,7 @@ class Arrival:
     def __init__(
         self,
         stream: trio.abc.Stream,
+        remote: Endpoint | str,
         head: RequestHead,
         upgrade: Upgrade | None,
         rest: bytes,
@@ -47,6 +49,9 @@ class Arrival:
         keepalive: Keepalive,
     ) -> None:
         self.stream = stream
+        self.remote = remote
+        # Asked now, because a closed socket has no addresses any more.
+        self.local = endpoint_of(stream, local=True)
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None
@@ -89,6 +94,8 @@ class Arrival:
         self.connection = Connection(
             self.stream,
             engine,
+            local=self.local,
+            remote=self.remote,
             limits=limits,
             peer="client",
             path=self.head.target,
@@ -111,6 +118,11 @@ class Arrival:
 
 GOING_AWAY = Response(503, "the server is going away\n", headers={"Retry-After": "1"})
 """What answers an opening handshake while a server drains."""
+
+
+def not_found(target: str) -> Response:
+    """Make the response for a target that nobody serves."""
+    return Response(404, f"there is nothing at {target[:200]}\n")
 
 
 class Request:
@@ -171,12 +183,12 @@ class Request:
     @property
     def remote(self) -> Endpoint | str:
         """The client's address; an `Endpoint` for TCP, a text for anything else."""
-        return endpoint_of(self._arrival.stream, local=False)
+        return self._arrival.remote
 
     @property
     def local(self) -> Endpoint | str:
         """The server's address; an `Endpoint` for TCP, a text for anything else."""
-        return endpoint_of(self._arrival.stream, local=True)
+        return self._arrival.local
 
     def accept(
         self, *, subprotocol: str | None = None, headers: HeadersLike = ()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from trio_ws._protocol.http import decode_path
-from trio_ws._transport.handshake import Handler, Request
+from trio_ws._transport.handshake import Handler, Request, not_found
 from trio_ws._types import Response, is_token
 
 _Segment: TypeAlias = str | tuple[str, bool]
@@ -77,7 +77,7 @@ class Router:
                 return await _serve(handler, request, params, rest)
             allowed.update(routes)
         if not allowed:
-            return Response(404, f"there is nothing at {request.target[:200]}\n")
+            return not_found(request.target)
         if "GET" in allowed:
             allowed.add("HEAD")
         methods = ", ".join(sorted(allowed))

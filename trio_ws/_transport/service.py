@@ -20,7 +20,7 @@ from trio_ws._protocol.http import (
 from trio_ws._protocol.origin import OriginPolicy, Origins
 from trio_ws._protocol.upgrade import read_upgrade
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import describe, endpoint_of
+from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.wire import half_close, write_all
@@ -103,13 +103,14 @@ class Service:
         Cancellation:
             A connection is told goodbye with 1001, then the stream is closed.
         """
-        peer = f"client {describe(endpoint_of(stream, local=False))}"
+        remote = endpoint_of(stream, local=False)
         try:
-            arrival = await self._open(stream)
+            arrival = await self._open(stream, remote)
             if arrival is not None:
                 await self._serve(arrival)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            logger.debug("%s went away before it was answered: %s", peer, error.__cause__ or error)
+            why = error.__cause__ or error
+            logger.debug("client %s went away before it was answered: %s", describe(remote), why)
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -132,14 +133,14 @@ class Service:
         await secure.do_handshake()
         return secure
 
-    async def _open(self, stream: trio.abc.Stream) -> Arrival | None:
+    async def _open(self, stream: trio.abc.Stream, remote: Endpoint | str) -> Arrival | None:
         """Get the request within `Limits.open_timeout`, or answer why not."""
         buffer = HeadBuffer(self._limits.max_head)
         secure = stream
         try:
             with trio.move_on_after(self._limits.open_timeout):
                 secure = await self._secure(stream)
-                return await self._read_head(secure, buffer)
+                return await self._read_head(secure, remote, buffer)
             if not buffer:
                 # Browsers open connections ahead of need; there is nothing to answer.
                 return None
@@ -150,14 +151,18 @@ class Service:
             await self._answer(secure, refusal.response)
             return None
 
-    async def _read_head(self, stream: trio.abc.Stream, buffer: HeadBuffer) -> Arrival | None:
+    async def _read_head(
+        self, stream: trio.abc.Stream, remote: Endpoint | str, buffer: HeadBuffer
+    ) -> Arrival | None:
         read_size = int(min(64 * 1024, self._limits.max_head + 1))
         while data := await stream.receive_some(read_size):
             if (found := buffer.feed(data)) is not None:
-                return self._arrive(stream, *found)
+                return self._arrive(stream, remote, *found)
         return None
 
-    def _arrive(self, stream: trio.abc.Stream, raw: bytes, rest: bytes) -> Arrival:
+    def _arrive(
+        self, stream: trio.abc.Stream, remote: Endpoint | str, raw: bytes, rest: bytes
+    ) -> Arrival:
         head = read_request(raw, max_headers=self._limits.max_headers)
         self.counters.requests += 1
         upgrade = read_upgrade(head)
@@ -169,6 +174,7 @@ class Service:
                 raise refuse(403, why)
         return Arrival(
             stream,
+            remote,
             head,
             upgrade,
             rest,
@@ -192,7 +198,9 @@ class Service:
             head = arrival.head
             await self._answer(
                 arrival.stream,
-                response or Response(404, f"there is nothing at {head.target[:200]}\n"),
+                response
+                or arrival.answer
+                or Response(404, f"there is nothing at {head.target[:200]}\n"),
                 body=head.method != "HEAD",
             )
         elif response is not None:
