@@ -198,9 +198,7 @@ class Service:
             head = arrival.head
             await self._answer(
                 arrival.stream,
-                response
-                or arrival.answer
-                or Response(404, f"there is nothing at {head.target[:200]}\n"),
+                response or arrival.answer or not_found(head.target),
                 body=head.method != "HEAD",
             )
         elif response is not None:
