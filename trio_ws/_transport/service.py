@@ -21,7 +21,7 @@ from trio_ws._protocol.origin import OriginPolicy, Origins
 from trio_ws._protocol.upgrade import read_upgrade
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
-from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request
+from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.wire import half_close, write_all
 from trio_ws._types import Response, is_token
