@@ -20,8 +20,9 @@ from trio_ws._protocol.upgrade import (
     make_key,
     request_fields,
 )
-from trio_ws._transport.connection import Connection, opened
+from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import beneath_tls, endpoint_of
+from trio_ws._transport.lifetime import opened
 from trio_ws._transport.nurseries import members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.url import Target, parse_url

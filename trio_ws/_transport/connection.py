@@ -19,12 +19,12 @@ import trio
 import trio.abc
 import trio_websocket
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Limits
 from trio_ws._errors import CloseReason, ConnectionClosed
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
-from trio_ws._transport.nurseries import lone_errors, members
-from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, is_wire_code
+from trio_ws._transport.tasks import open_tasks
+from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close
 
 if TYPE_CHECKING:
     from wsproto import WSConnection
@@ -363,39 +363,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         Yields:
             The nursery. What is started in it after the close is cancelled at once.
         """
-        failure: BaseException | None = None
-        with lone_errors():
-            async with trio.open_nursery() as outer:
-                tasks, left = await outer.start(self._run_tasks)
-                try:
-                    yield tasks
-                except BaseException as error:  # noqa: BLE001 - raised below
-                    # It is raised below, out of our nurseries, as the lone error it is.
-                    failure = error
-                    tasks.cancel_scope.cancel()
-                left.set()
-        if failure is not None:
-            raise failure
-
-    async def _run_tasks(
-        self, *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
-    ) -> None:
-        left = trio.Event()
-        async with trio.open_nursery() as tasks:
-            self._link.add_scope(tasks.cancel_scope)
-            try:
-                task_status.started((tasks, left))
-                await left.wait()
-            except trio.Cancelled:
-                if self._link.closure is not None:
-                    # The block goes on after the connection, and may start tasks yet: they are
-                    # cancelled at once, which is better than to be told that the nursery is closed.
-                    # The block itself is not shielded, and sets the event whichever way it is left.
-                    with trio.CancelScope(shield=True):
-                        await left.wait()
-                raise
-            finally:
-                self._link.discard_scope(tasks.cancel_scope)
+        async with open_tasks(self._link) as nursery:
+            yield nursery
 
     def __repr__(self) -> str:
         side = "client" if self.is_client else "server"
@@ -411,54 +380,3 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         return f"<Connection {side} {where} {state}{queued}{outgoing}>"
 
     __str__ = __repr__
-
-
-def goodbye_code(error: BaseException) -> int:
-    """Choose the close code for a block that was left with an error."""
-    if inner := members(error):
-        codes = set(map(goodbye_code, inner))
-        return codes.pop() if len(codes) == 1 else CloseCode.INTERNAL_ERROR
-    if not isinstance(error, Exception):
-        # Cancelled, KeyboardInterrupt, SystemExit: this side is going away.
-        return CloseCode.GOING_AWAY
-    code = getattr(error, "close_code", None)
-    return code if isinstance(code, int) and is_wire_code(code) else CloseCode.INTERNAL_ERROR
-
-
-@asynccontextmanager
-async def opened(
-    connection: Connection,
-    background: trio.Nursery,
-    keepalive: Keepalive,
-    *,
-    head: bytes = b"",
-    rest: bytes = b"",
-) -> AsyncGenerator[Connection, None]:
-    """Run a connection for as long as a block lasts, and say goodbye at its end.
-
-    Args:
-        connection: A connection whose opening handshake is done.
-        background: Where its tasks live; see `open_background`.
-        keepalive: When to probe the peer.
-        head: The response head to write first; a client has none.
-        rest: Bytes that were read behind the peer's head.
-
-    Yields:
-        The connection.
-    """
-    link = connection._link  # noqa: SLF001 - the same module
-    link.start(background, keepalive, head=head, rest=rest)
-    code = int(CloseCode.NORMAL)
-    try:
-        yield connection
-    except BaseException as error:
-        code = goodbye_code(error)
-        raise
-    finally:
-        link.close(code, None, "this side has left the connection's block", own=True)
-        with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
-            await link.wire.stopped.wait()
-        link.wire.abort()
-        with trio.CancelScope(shield=True):
-            # Cutting the line waits for nobody, so this shield needs no deadline.
-            await link.wire.stopped.wait()

@@ -13,8 +13,9 @@ from trio_ws._errors import HandshakeError
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
-from trio_ws._transport.connection import Connection, opened
+from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.lifetime import opened
 from trio_ws._types import Headers, HeadersLike, Response
 
 _MAX_QUERY_FIELDS = 100
