@@ -98,12 +98,7 @@ class HeadBuffer:
 
 
 def _find_end(data: bytearray, searched: int) -> int | None:
-    """Find the end of the empty line behind a head, where h11 finds it.
-
-    Args:
-        data: The bytes at hand.
-        searched: How many of them were searched before.
-    """
+    """Find where the head ends, as h11 does, but for the bytes that were searched before."""
     start = max(0, searched - 2)
     places = ((data.find(line, start), len(line)) for line in (b"\n\r\n", b"\n\n"))
     return min((place + size for place, size in places if place >= 0), default=None)

@@ -1,0 +1,76 @@
+"""The masking of client frames."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trio_ws._protocol.masking import mask
+
+KEY = b"\x01\x80\xfe\x37"
+SIZES = [*range(301), 511, 512, 513, 514, 515, 516, 1000, 65535, 65536]
+
+
+def slowly_masked(data: bytes, key: bytes, offset: int) -> bytes:
+    return bytes(byte ^ key[(offset + index) % 4] for index, byte in enumerate(data))
+
+
+def payload(size: int) -> bytes:
+    return bytes(index * 7 % 256 for index in range(size))
+
+
+def test_mask_makes_the_frame_of_the_rfc() -> None:
+    # RFC 6455 §5.7.
+    masked = mask(b"Hello", bytes.fromhex("37fa213d"))
+
+    assert masked.hex() == "7f9f4d5158"
+
+
+@pytest.mark.parametrize("offset", range(8))
+def test_mask_is_the_definition_of_the_rfc_at_every_length(offset: int) -> None:
+    wrong = [
+        size
+        for size in SIZES
+        if mask(payload(size), KEY, offset) != slowly_masked(payload(size), KEY, offset)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("offset", range(8))
+def test_mask_undoes_itself_at_every_length(offset: int) -> None:
+    wrong = [
+        size
+        for size in SIZES
+        if mask(mask(payload(size), KEY, offset), KEY, offset) != payload(size)
+    ]
+
+    assert wrong == []
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=2000), st.binary(min_size=4, max_size=4), st.data())
+def test_mask_of_pieces_is_the_mask_of_the_whole(
+    data: bytes, key: bytes, draw: st.DataObject
+) -> None:
+    cut = draw.draw(st.integers(0, len(data)))
+
+    pieces = mask(data[:cut], key) + mask(data[cut:], key, cut)
+
+    assert pieces == mask(data, key)
+
+
+@pytest.mark.parametrize("size", [5, 600])
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_mask_takes_any_bytes_and_leaves_them_alone(
+    size: int, kind: type[bytearray] | type[memoryview]
+) -> None:
+    data = kind(payload(size))
+
+    masked = mask(data, KEY)
+
+    assert masked == slowly_masked(payload(size), KEY, 0)
+    assert bytes(data) == payload(size)
+
+
+def test_mask_with_a_zero_key_changes_nothing() -> None:
+    assert mask(payload(999), bytes(4)) == payload(999)

@@ -1,0 +1,98 @@
+"""Doubles and makers of bytes that several test modules share."""
+
+from collections.abc import Iterator
+
+from wsproto.connection import CLIENT, SERVER, Connection, ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+
+class WholeMessages:
+    """wsproto's `Connection` with the interface of `Engine`: it joins fragments.
+
+    What `Engine` does better it leaves out: it checks limits only when the bytes have arrived, it
+    says nothing of what it has buffered, and it finds no control frame early.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: bool,
+        max_message: float = float("inf"),
+        max_fragments: float = float("inf"),
+    ) -> None:
+        self.client = client
+        self.buffered = 0
+        self._connection = Connection(CLIENT if client else SERVER)
+        self._max_message = max_message
+        self._max_fragments = max_fragments
+        self._parts: list[str | bytes] = []
+        self._fragments = 1
+        self._failed = False
+
+    @property
+    def state(self) -> ConnectionState:
+        return self._connection.state
+
+    def send(self, event: Event) -> bytes:
+        if isinstance(event, CloseConnection) and event.code == CloseReason.NO_STATUS_RCVD:
+            # wsproto knows "no code" by identity.
+            event = CloseConnection(code=CloseReason.NO_STATUS_RCVD)
+        return bytes(self._connection.send(event))
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        if self.state is not ConnectionState.CLOSED:
+            self._connection.receive_data(bytes(data))
+
+    def events(self) -> Iterator[Event]:
+        for event in self._connection.events():
+            if self._failed:
+                return
+            if isinstance(event, (TextMessage, BytesMessage)):
+                yield from self._join(event)
+            else:
+                yield event
+
+    def early_control(self) -> Iterator[Event]:
+        yield from ()
+
+    def _join(self, event: TextMessage | BytesMessage) -> Iterator[Event]:
+        text = isinstance(event, TextMessage)
+        self._parts.append(event.data if isinstance(event.data, str) else bytes(event.data))
+        size = sum(len(p.encode() if isinstance(p, str) else p) for p in self._parts)
+        if size > self._max_message or self._fragments > self._max_fragments:
+            self._failed = True
+            yield CloseConnection(code=1009, reason="message is too large")
+        elif event.message_finished:
+            parts, self._parts, self._fragments = self._parts, [], 1
+            if text:
+                yield TextMessage(data="".join(p for p in parts if isinstance(p, str)))
+            else:
+                yield BytesMessage(data=b"".join(p for p in parts if isinstance(p, bytes)))
+        elif event.frame_finished:
+            self._fragments += 1
+
+
+def raw_frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    masked: bool,
+    fin: bool = True,
+    reserved: int = 0,
+    key: bytes = b"\x11\x22\x33\x44",
+) -> bytes:
+    """Make a frame by hand, a wrong one too, independently of the code under test."""
+    size = len(payload)
+    bit = 0x80 if masked else 0
+    frame = bytearray([(0x80 if fin else 0) | reserved << 4 | opcode])
+    if size <= 125:
+        frame += bytes([bit | size])
+    elif size <= 0xFFFF:
+        frame += bytes([bit | 126]) + size.to_bytes(2, "big")
+    else:
+        frame += bytes([bit | 127]) + size.to_bytes(8, "big")
+    if masked:
+        frame += key
+        payload = bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+    return bytes(frame) + payload

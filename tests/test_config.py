@@ -1,0 +1,105 @@
+"""Limits and keepalive."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from trio_ws._config import Keepalive, Limits
+
+COUNTS = [field.name for field in dataclasses.fields(Limits) if "_timeout" not in field.name]
+TIMES = [field.name for field in dataclasses.fields(Limits) if "_timeout" in field.name]
+
+
+def test_limits_have_the_documented_defaults() -> None:
+    assert dataclasses.asdict(Limits()) == {
+        "max_message": 1024 * 1024,
+        "max_fragments": 1024,
+        "inbox_messages": 1024,
+        "inbox_bytes": 1024 * 1024,
+        "outgoing_bytes": 64 * 1024,
+        "max_head": 16 * 1024,
+        "max_headers": 100,
+        "open_timeout": 10,
+        "close_timeout": 5,
+        "write_timeout": 20,
+        "max_connections": math.inf,
+    }
+
+
+def test_keepalive_has_the_documented_defaults() -> None:
+    assert dataclasses.asdict(Keepalive()) == {"interval": 20, "timeout": 20}
+
+
+@pytest.mark.parametrize("name", [*COUNTS, *TIMES])
+@pytest.mark.parametrize("value", [1, 1000, 3.0, math.inf])
+def test_limit_takes_a_positive_number_or_none_at_all(name: str, value: float) -> None:
+    assert getattr(Limits(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", [*COUNTS, *TIMES])
+@pytest.mark.parametrize("value", [0, -1, -math.inf, math.nan, 0.0])
+def test_limit_that_is_not_positive_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"Limits.{name} is greater than 0"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_count_that_is_not_whole_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"Limits.{name} counts whole things, not 1.5"):
+        Limits(**{name: 1.5})
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_time_need_not_be_whole(name: str) -> None:
+    assert getattr(Limits(**{name: 0.5}), name) == 0.5
+
+
+@pytest.mark.parametrize("value", [None, "1", True, 1j])
+def test_limit_that_is_no_number_is_refused(value: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(TypeError, match=r"Limits\.max_message is a number or math\.inf"):
+        Limits(max_message=value)
+
+
+@pytest.mark.parametrize("name", ["interval", "timeout"])
+@pytest.mark.parametrize("value", [0.001, 5, math.inf])
+def test_keepalive_takes_a_positive_number_or_infinity(name: str, value: float) -> None:
+    assert getattr(Keepalive(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", ["interval", "timeout"])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_keepalive_that_is_not_positive_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"Keepalive.{name} is greater than 0"):
+        Keepalive(**{name: value})
+
+
+def test_keepalive_that_is_no_number_is_refused() -> None:
+    nothing: Any = None
+
+    with pytest.raises(TypeError, match=r"Keepalive\.interval is a number"):
+        Keepalive(interval=nothing)
+
+
+@pytest.mark.parametrize("kind", [Limits, Keepalive])
+def test_settings_are_given_by_name(kind: Any) -> None:  # noqa: ANN401 - either class
+    with pytest.raises(TypeError):
+        kind(1)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings: tuple[Any, Any] = Limits(), Keepalive()
+
+    with pytest.raises(AttributeError):
+        settings[0].max_message = 1
+    with pytest.raises(AttributeError):
+        settings[1].timeout = 1
+
+
+def test_settings_can_be_replaced_and_are_checked_again() -> None:
+    limits = dataclasses.replace(Limits(), max_message=5)
+
+    assert limits.max_message == 5
+    with pytest.raises(ValueError, match="max_head"):
+        dataclasses.replace(limits, max_head=0)
