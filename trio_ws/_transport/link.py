@@ -32,7 +32,9 @@ from trio_ws._transport.inbox import Inbox
 from trio_ws._transport.keepalive import keep_alive
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
-from trio_ws._transport.wire import StreamWire
+from trio_ws._transport.poller import current_poller
+from trio_ws._transport.socket_wire import SocketWire
+from trio_ws._transport.wire import StreamWire, Wire
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
@@ -106,14 +108,7 @@ class Link:
             on_room=self._unblock,
         )
         self.outgoing = Outgoing(limits.outgoing_bytes)
-        self.wire = StreamWire(
-            stream,
-            self.outgoing,
-            self,
-            client=engine.client,
-            write_timeout=limits.write_timeout,
-            close_timeout=limits.close_timeout,
-        )
+        self.wire = self._make_wire(stream, limits)
         self.closure: Closure | None = None
         self.over = False
         """Whether the closing handshake is done, or the line is gone."""
@@ -126,6 +121,28 @@ class Link:
         self._probe = b""
         self._scopes: set[trio.CancelScope] = set()
         self._keepalive_scope: trio.CancelScope | None = None
+
+    def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
+        client = self.engine.client
+        write_timeout, close_timeout = limits.write_timeout, limits.close_timeout
+        if isinstance(stream, trio.SocketStream) and (poller := current_poller()) is not None:
+            return SocketWire(
+                stream,
+                self.outgoing,
+                self,
+                poller=poller,
+                client=client,
+                write_timeout=write_timeout,
+                close_timeout=close_timeout,
+            )
+        return StreamWire(
+            stream,
+            self.outgoing,
+            self,
+            client=client,
+            write_timeout=write_timeout,
+            close_timeout=close_timeout,
+        )
 
     def start(
         self, nursery: trio.Nursery, keepalive: Keepalive, *, head: bytes, rest: bytes
