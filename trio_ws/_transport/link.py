@@ -29,7 +29,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import CloseReason, close_error
 from trio_ws._transport.inbox import Inbox
-from trio_ws._transport.keepalive import keep_alive
+from trio_ws._transport.keepalive import Watch
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
@@ -120,7 +120,7 @@ class Link:
         self._deaf = False
         self._probe = b""
         self._scopes: set[trio.CancelScope] = set()
-        self._keepalive_scope: trio.CancelScope | None = None
+        self._watch: Watch | None = None
 
     def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
         client = self.engine.client
@@ -159,13 +159,8 @@ class Link:
             self.outgoing.push(head)
         self.wire.start(nursery, rest)
         if keepalive.interval != float("inf"):
-            self._keepalive_scope = trio.CancelScope()
-            nursery.start_soon(self._keep_alive, keepalive, self._keepalive_scope)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _keep_alive(self, keepalive: Keepalive, scope: trio.CancelScope) -> None:
-        with scope:
-            await keep_alive(self, keepalive)
+            self._watch = Watch(self, keepalive)
+            self._watch.go_on()
 
     def receive_bytes(self, data: bytes | bytearray) -> bool:
         """Take what the wire has read; see `WireOwner`."""
@@ -193,6 +188,8 @@ class Link:
         """Go on after the inbox was full."""
         if not self._deaf and self._parse():
             self.wire.resume()
+            if self._watch is not None:
+                self._watch.go_on()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
@@ -294,8 +291,8 @@ class Link:
         # The scopes first: a task of the connection's nursery is cancelled, not told of an error.
         for scope in self._scopes:
             scope.cancel()
-        if self._keepalive_scope is not None:
-            self._keepalive_scope.cancel()
+        if self._watch is not None:
+            self._watch.end()
         self.outgoing.release()
         if self.pings is not None:
             self.pings.end()
@@ -382,10 +379,6 @@ class Link:
     def paused(self) -> bool:
         """Whether reading waits for the application."""
         return self.wire.paused
-
-    async def wait_resumed(self) -> None:
-        """Wait until reading is not paused."""
-        await self.wire.wait_resumed()
 
     def probe(self) -> None:
         """Send a ping of the keepalive; its pong is life like any other byte."""

@@ -6,7 +6,8 @@ Waiting for a socket costs Trio a failed `recv`, a system call to register, and 
 each socket and each time. Here one task per run waits on the descriptor of an epoll (or kqueue) of
 its own, which Trio can wait for like any other. It asks that epoll which sockets are ready, serves
 each of them once, and lets all other tasks have their step before it asks again. So none is read
-twice before every ready one was read once, and a round is bounded by the number of events asked for.
+twice before every ready one was read once, and a round is bounded by the number of events asked
+for.
 
 A second task writes. The first frame queued in a tick puts its socket on a list and wakes it; it
 runs after the tasks of that tick, and writes to each listed socket. A socket whose buffer is full

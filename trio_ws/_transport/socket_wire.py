@@ -5,6 +5,7 @@ import os
 
 import trio
 
+from trio_ws._transport.alarms import current_alarms
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import READ, WRITE, Poller
 from trio_ws._transport.wire import READ_SIZE, Wire, WireOwner
@@ -15,7 +16,7 @@ _logger = logging.getLogger("trio_ws.wire")
 
 
 class SocketWire(Wire):
-    """Reads and writes without a task of its own, but for a watchdog while the peer takes nothing.
+    """Reads and writes without a task of its own.
 
     Args:
         stream: The stream; the wire closes it.
@@ -27,7 +28,7 @@ class SocketWire(Wire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
-    __slots__ = ("_fd", "_interest", "_poller", "_progress", "_socket", "_unwritten", "_watchdog")
+    __slots__ = ("_alarm_set", "_fd", "_interest", "_poller", "_progress", "_socket", "_unwritten")
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class SocketWire(Wire):
         self._interest = 0
         self._unwritten = memoryview(b"")
         self._progress = 0.0
-        self._watchdog: trio.CancelScope | None = None
+        self._alarm_set = False
 
     def _start_reading(self, rest: bytes) -> None:
         if self._fd < 0:
@@ -164,25 +165,26 @@ class SocketWire(Wire):
     def _written(self) -> None:
         self._watch(self._interest & ~WRITE)
         self._unwritten = memoryview(b"")
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
         self._writing_ended()
 
     def _wait_writable(self) -> None:
         self._watch(self._interest | WRITE)
-        if self._watchdog is None and self._nursery is not None:
+        if not self._alarm_set:
             self._progress = trio.current_time()
-            self._watchdog = trio.CancelScope()
-            self._nursery.start_soon(self._watch_progress, self._watchdog)
+            self._set_alarm()
 
-    @trio.lowlevel.enable_ki_protection
-    async def _watch_progress(self, scope: trio.CancelScope) -> None:
-        """Drop the peer when it takes nothing for too long."""
-        with scope:
-            end = 0.0
-            while end < (end := self._progress + self._write_timeout):
-                await trio.sleep_until(end)
+    def _set_alarm(self) -> None:
+        self._alarm_set = True
+        current_alarms().at(self._progress + self._write_timeout, self)
+
+    def due(self) -> None:
+        """Drop the peer if it took nothing for too long; see `Alarm`."""
+        self._alarm_set = False
+        if not self._unwritten:
+            return
+        if trio.current_time() < self._progress + self._write_timeout:
+            self._set_alarm()
+        else:
             self._owner.line_stuck()
 
     def _writing_broke(self, error: BaseException) -> None:

@@ -70,7 +70,6 @@ class Wire(ABC):
         "_outgoing",
         "_owner",
         "_reading",
-        "_resumed",
         "_stream",
         "_write_error",
         "_write_timeout",
@@ -101,7 +100,6 @@ class Wire(ABC):
         self._write_error: BaseException | None = None
         self._closing: _Closing | None = None
         self._half_close_first = not client
-        self._resumed: trio.Event | None = None
         self.paused = False
         """Whether reading waits for the application: this side's own back-pressure."""
         self.heard = 0.0
@@ -150,17 +148,7 @@ class Wire(ABC):
             return
         self.paused = False
         self.heard = trio.current_time()
-        if self._resumed is not None:
-            self._resumed.set()
-            self._resumed = None
         self._go_on()
-
-    async def wait_resumed(self) -> None:
-        """Wait until reading is not paused."""
-        while self.paused:
-            if self._resumed is None:
-                self._resumed = trio.Event()
-            await self._resumed.wait()
 
     def _reading_ended(self, error: BaseException | None) -> None:
         self._reading = False
