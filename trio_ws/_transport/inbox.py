@@ -135,9 +135,14 @@ class Inbox:
         self._woken = False
         self._taken = 0
         try:
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
         finally:
             self._receiver = None
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        # A cancelled task is on its way already, and must not be rescheduled once more.
+        self._woken = True
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _wake(self) -> None:
         if self._receiver is not None and not self._woken:

@@ -182,7 +182,8 @@ class Link:
             return True
         for event in self.engine.early_control():
             self._handle(event)
-        return self.engine.buffered < READ_AHEAD
+        # After the peer's Close whatever comes is ignored; the end of the line has to be seen.
+        return self.over or self.engine.buffered < READ_AHEAD
 
     def _unblock(self) -> None:
         """Go on after the inbox was full."""
@@ -205,7 +206,8 @@ class Link:
         elif isinstance(event, Pong):
             if self.pings is not None:
                 self.pings.pong(bytes(event.payload))
-        elif isinstance(event, CloseConnection):
+        else:
+            assert isinstance(event, CloseConnection)
             self._handle_close(event)
 
     def _handle_close(self, event: CloseConnection) -> None:

@@ -29,7 +29,7 @@ class Outgoing:
         high_water: Bytes above which `wait_for_room` waits.
     """
 
-    __slots__ = ("_high_water", "_lot", "_messages", "_pings", "_pongs", "size")
+    __slots__ = ("_called", "_high_water", "_lot", "_messages", "_pings", "_pongs", "size")
 
     def __init__(self, high_water: float) -> None:
         self._high_water = high_water
@@ -37,13 +37,15 @@ class Outgoing:
         self._pongs: deque[bytes] | None = None
         self._pings: deque[bytes] | None = None
         self._lot: trio.lowlevel.ParkingLot | None = None
+        # Whether a sender that waited was woken and has not passed on yet: the room is taken.
+        self._called = False
         self.size = 0
         """Bytes not written yet, those taken for a write included."""
 
     @property
     def crowded(self) -> bool:
-        """Whether a sender has to wait."""
-        return self.size > self._high_water
+        """Whether a sender has to wait, for room or for its turn."""
+        return self._called or self.size > self._high_water
 
     @property
     def empty(self) -> bool:
@@ -121,29 +123,34 @@ class Outgoing:
     def written(self, count: int) -> None:
         """Note that bytes of what was taken have left; wakes a sender when there is room."""
         self.size = max(0, self.size - count)
-        if self._lot and not self.crowded:
-            self._lot.unpark()
+        self._call_next()
 
     async def wait_for_room(self) -> None:
         """Wait until no more than the high-water mark waits to be written.
 
-        Senders get through one by one, in the order they came. Whoever comes out calls
-        `pass_on` after it has queued its frame, or given up.
+        Senders get through one by one, in the order they came. Whoever comes out calls `pass_on`
+        after it has queued its frame, or given up; until then it has no checkpoint.
 
         Cancellation:
             Nothing has happened when it is cancelled.
         """
         if self._lot is None:
             self._lot = trio.lowlevel.ParkingLot()
-        while self.crowded:
+        if self.crowded:
             await self._lot.park()
 
     def pass_on(self) -> None:
         """Wake the next sender, if there is room for one more."""
+        self._called = False
+        self._call_next()
+
+    def _call_next(self) -> None:
         if self._lot and not self.crowded:
+            self._called = True
             self._lot.unpark()
 
     def release(self) -> None:
         """Wake every sender that waits: there is nothing to wait for any more."""
+        self._called = False
         if self._lot:
             self._lot.unpark_all()

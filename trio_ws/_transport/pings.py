@@ -74,15 +74,11 @@ class Pings:
 
     def pong(self, payload: bytes) -> None:
         """Note a pong: it answers its ping and all earlier ones (RFC 6455 §5.5.3)."""
-        if payload not in self._pending:
-            return
         now = trio.current_time()
-        for key in list(self._pending):
-            pending = self._pending.pop(key)
+        while payload in self._pending:
+            pending = self._pending.pop(next(iter(self._pending)))
             pending.round_trip = now - pending.sent
             pending.answered.set()
-            if key == payload:
-                return
 
     def end(self) -> None:
         """Wake everybody: no pong will come any more."""

@@ -45,7 +45,10 @@ def parse_url(url: str) -> Target:
     """
     if re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError(f"{url!r} is no URL: it holds white space or a control character")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"{url!r} is no URL: {error}") from None
     if "#" in url:
         # RFC 6455 §3: fragment identifiers are meaningless here, and must not be used.
         raise ValueError(f"{url!r} has a fragment, which a WebSocket URL may not have")
@@ -65,8 +68,12 @@ def _tcp_target(url: str, parts: SplitResult) -> Target:
         raise ValueError(f"{url!r} names no host")
     if port == 0:
         raise ValueError(f"{url!r} names port 0, which nobody can connect to")
-    host = _ascii_host(host)
-    shown = f"[{host}]" if ":" in host else host
+    if ":" in host:
+        # RFC 6874: the zone of an address concerns this machine alone, and "%25" is its "%".
+        host = host.replace("%25", "%", 1)
+        shown = f"[{host.partition('%')[0]}]"
+    else:
+        host = shown = _ascii_host(host)
     default = _PORTS[parts.scheme]
     port = port or default
     authority = shown if port == default else f"{shown}:{port}"
