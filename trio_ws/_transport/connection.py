@@ -6,7 +6,8 @@ is replaced here. What trio-websocket's own properties read is set instead:
 
 * ``_close_reason`` (by `closed`), kept as a property that asks the link;
 * ``_wsproto`` (by `is_client`, `is_server`): the engine;
-* ``_path``, ``_subprotocol``, ``_handshake_headers`` (by the properties of those names).
+* ``_path``, ``_subprotocol`` (by the properties of those names);
+* ``_handshake_headers`` (by `handshake_headers`), a property as well.
 """
 
 import math
@@ -93,10 +94,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         self._wsproto = cast("WSConnection", engine)
         self._path = path
         self._subprotocol = subprotocol
-        self._handshake_headers = tuple(
-            (name.lower().encode("ascii"), value.encode("latin-1"))
-            for name, value in headers.fields
-        )
+        self._headers = headers
         self._local = local
         self._remote = remote
         self._close_timeout = limits.close_timeout
@@ -112,6 +110,14 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
     def remote(self) -> Endpoint | str:
         """The peer's address; it stays after the close."""
         return self._remote
+
+    @property
+    def _handshake_headers(self) -> tuple[tuple[bytes, bytes], ...]:  # type: ignore[override]
+        # mypy: an attribute there. Made when it is asked for, because it is large and seldom used.
+        return tuple(
+            (name.lower().encode("ascii"), value.encode("latin-1"))
+            for name, value in self._headers.fields
+        )
 
     @property
     def close_code(self) -> int | None:
@@ -248,15 +254,15 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         check_close(code, reason)
         cancelled = trio.current_effective_deadline() == -math.inf
         self._link.close(code, reason, "this side closed the connection", own=True)
-        stopped = self._link.wire.stopped
+        wire = self._link.wire
         if not cancelled and trio.current_effective_deadline() == -math.inf:
             # The caller is a task of the connection's own nursery, and has just cancelled itself.
             with trio.move_on_after(self._close_timeout, shield=True):
-                await stopped.wait()
+                await wire.wait_stopped()
         try:
-            await stopped.wait()
+            await wire.wait_stopped()
         except trio.Cancelled:
-            self._link.wire.abort()
+            wire.abort()
             raise
 
     async def ping(self, payload: bytes | None = None) -> float:  # type: ignore[override]
@@ -345,7 +351,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         Cancellation:
             Changes nothing.
         """
-        await self._link.closed.wait()
+        await self._link.wait_over()
 
     @asynccontextmanager
     async def open_nursery(self) -> AsyncGenerator[trio.Nursery, None]:

@@ -97,6 +97,25 @@ class Link:
         peer: How messages for people call the peer.
     """
 
+    __slots__ = (
+        "_deaf",
+        "_over",
+        "_probe",
+        "_scopes",
+        "_watch",
+        "bytes_received",
+        "closure",
+        "engine",
+        "inbox",
+        "outgoing",
+        "over",
+        "peer",
+        "pings",
+        "received",
+        "sent",
+        "wire",
+    )
+
     def __init__(
         self, stream: trio.abc.Stream, engine: EngineLike, limits: Limits, peer: str
     ) -> None:
@@ -112,14 +131,13 @@ class Link:
         self.closure: Closure | None = None
         self.over = False
         """Whether the closing handshake is done, or the line is gone."""
-        self.closed = trio.Event()
-        """Set with `over`."""
+        self._over: trio.Event | None = None
         self.pings: Pings | None = None
         self.received = self.sent = 0
         self.bytes_received = 0
         self._deaf = False
         self._probe = b""
-        self._scopes: set[trio.CancelScope] = set()
+        self._scopes: set[trio.CancelScope] | None = None
         self._watch: Watch | None = None
 
     def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
@@ -291,7 +309,7 @@ class Link:
             return
         self.closure = closure
         # The scopes first: a task of the connection's nursery is cancelled, not told of an error.
-        for scope in self._scopes:
+        for scope in self._scopes or ():
             scope.cancel()
         if self._watch is not None:
             self._watch.end()
@@ -302,9 +320,19 @@ class Link:
     def _settle(self) -> None:
         """Note that nothing more can come from the peer."""
         self.over = True
-        self.closed.set()
+        if self._over is not None:
+            self._over.set()
         if self._deaf or not self.inbox.full:
             self._end_inbox()
+
+    async def wait_over(self) -> None:
+        """Wait until the closing handshake is done, or the line is gone."""
+        if self.over:
+            await trio.lowlevel.checkpoint()
+        else:
+            if self._over is None:
+                self._over = trio.Event()
+            await self._over.wait()
 
     def _end_inbox(self) -> None:
         """End the inbox, once no message is left among the raw bytes."""
@@ -362,13 +390,16 @@ class Link:
 
     def add_scope(self, scope: trio.CancelScope) -> None:
         """Have a scope cancelled when the connection ends; at once if it has."""
+        if self._scopes is None:
+            self._scopes = set()
         self._scopes.add(scope)
         if self.closure is not None:
             scope.cancel()
 
     def discard_scope(self, scope: trio.CancelScope) -> None:
         """Forget a scope."""
-        self._scopes.discard(scope)
+        if self._scopes is not None:
+            self._scopes.discard(scope)
 
     # What the keepalive asks for; see `Probed`.
 

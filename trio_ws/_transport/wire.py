@@ -70,6 +70,7 @@ class Wire(ABC):
         "_outgoing",
         "_owner",
         "_reading",
+        "_stopped",
         "_stream",
         "_write_error",
         "_write_timeout",
@@ -104,8 +105,10 @@ class Wire(ABC):
         """Whether reading waits for the application: this side's own back-pressure."""
         self.heard = 0.0
         """When the last byte came in, or reading was resumed; `trio.current_time`."""
-        self.stopped = trio.Event()
-        """Set when the line is cut and no task is left."""
+        self.stopped = False
+        """Whether the line is cut and no task is left."""
+        # Made when somebody waits, which is at the very end.
+        self._stopped: trio.Event | None = None
 
     def start(self, nursery: trio.Nursery, rest: bytes) -> None:
         """Start reading and writing.
@@ -215,7 +218,16 @@ class Wire(ABC):
             _logger.exception("closing the stream failed")
         await closing.ended.wait()
         await closing.flushed.wait()
-        self.stopped.set()
+        self.stopped = True
+        if self._stopped is not None:
+            self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the line is cut and no task is left."""
+        if not self.stopped:
+            if self._stopped is None:
+                self._stopped = trio.Event()
+            await self._stopped.wait()
 
 
 class StreamWire(Wire):
