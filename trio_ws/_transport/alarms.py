@@ -11,6 +11,9 @@ from typing import Protocol
 import trio
 
 
+_MAX_ROUND = 256  # alarms called before all other tasks have their step
+
+
 class Alarm(Protocol):
     """What can be called when it is due."""
 
@@ -44,7 +47,9 @@ class Alarms:
             with trio.CancelScope() as self._sleep:
                 await trio.sleep_until(self._heap[0][0] if self._heap else inf)
             now = trio.current_time()
-            while self._heap and self._heap[0][0] <= now:
+            for _ in range(_MAX_ROUND):
+                if not self._heap or self._heap[0][0] > now:
+                    break
                 heapq.heappop(self._heap)[2].due()
 
 

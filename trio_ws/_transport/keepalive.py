@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 A watch has one alarm, for the time at which there will be something to decide if nothing is heard
-until then. Nothing is done when a byte comes in, which happens often; the watch asks when it is due:
+until then. Nothing is done when a byte comes in, which happens often; the watch asks when due:
 
     listening ── interval without a byte: ping ──> probing ── timeout without a byte: give up
         ^                                             │
