@@ -10,7 +10,6 @@ from typing import Protocol
 
 import trio
 
-
 _MAX_ROUND = 256  # alarms called before all other tasks have their step
 
 

@@ -52,7 +52,9 @@ async def open_background() -> AsyncGenerator[trio.Nursery, None]:
     failure: BaseException | None = None
     with lone_errors():
         async with trio.open_nursery() as outer:
-            background = await outer.start(_hold)
+            # A cancelled start would leave the task behind its shield; it starts without waiting.
+            with trio.CancelScope(shield=True):
+                background = await outer.start(_hold)
             try:
                 yield background
             except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nursery

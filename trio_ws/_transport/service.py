@@ -23,7 +23,7 @@ from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
-from trio_ws._transport.wire import half_close, write_all
+from trio_ws._transport.wire import cut, half_close, write_all
 from trio_ws._types import Response, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
@@ -82,6 +82,7 @@ class Service:
         self._limits = limits
         self._keepalive = keepalive
         self._propagate = propagate
+        self._propagated: Exception | None = None
         self.counters = Counters()
         self.connections: set[Connection] = set()
         """The connections that are open."""
@@ -109,10 +110,17 @@ class Service:
             if arrival is not None:
                 await self._serve(arrival)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            if error is self._propagated:
+                raise
             why = error.__cause__ or error
             logger.debug("client %s went away before it was answered: %s", describe(remote), why)
+        except Exception as error:
+            # A stream that breaks its contract costs nobody else anything.
+            if error is self._propagated:
+                raise
+            logger.exception("serving client %s failed", describe(remote))
         finally:
-            await trio.aclose_forcefully(stream)
+            await cut(stream)
 
     async def refuse_stream(self, stream: trio.abc.Stream) -> None:
         """Answer 503 without reading a request, and close the stream."""
@@ -122,8 +130,10 @@ class Service:
                 await self._answer(await self._secure(stream), _FULL)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             logger.debug("a client that found no room did not wait for its 503")
+        except Exception:
+            logger.exception("answering a client that found no room failed")
         finally:
-            await trio.aclose_forcefully(stream)
+            await cut(stream)
 
     async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream:
         if self._ssl_context is None:
@@ -214,7 +224,11 @@ class Service:
     async def _ask(self, arrival: Arrival) -> Response | None:
         """Run the handler; its errors end here, and cost no other connection anything."""
         try:
-            return await self._handler(Request(arrival))
+            response: object = await self._handler(Request(arrival))
+            if response is None or isinstance(response, Response):
+                return response
+            name = type(response).__name__
+            raise TypeError(f"a handler returns a Response or None, not {name}")  # noqa: TRY301
         except RequestError as refusal:
             return refusal.response
         except HandshakeError as error:
@@ -240,6 +254,7 @@ class Service:
             return None
         self.counters.failures += 1
         if self._propagate:
+            self._propagated = error
             raise error
         logger.error("the handler of %s failed", ascii(arrival.head.target), exc_info=error)
         return _FAILED if connection is None else None

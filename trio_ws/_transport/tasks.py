@@ -19,15 +19,25 @@ async def open_tasks(link: Link) -> AsyncGenerator[trio.Nursery, None]:
         The nursery.
     """
     failure: BaseException | None = None
-    with lone_errors():
-        async with trio.open_nursery() as outer:
-            tasks, left = await outer.start(_hold, link)
-            try:
-                yield tasks
-            except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nurseries
-                failure = error
-                tasks.cancel_scope.cancel()
-            left.set()
+    try:
+        with lone_errors():
+            async with trio.open_nursery() as outer:
+                # A cancelled start might leave the task behind its shield; it starts without waiting.
+                with trio.CancelScope(shield=True):
+                    tasks, left = await outer.start(_hold, link)
+                try:
+                    yield tasks
+                except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nurseries
+                    failure = error
+                    tasks.cancel_scope.cancel()
+                left.set()
+    except BaseException as error:
+        if failure is None or isinstance(failure, trio.Cancelled):
+            raise
+        if isinstance(error, trio.Cancelled):
+            raise failure from None
+        text = "the block of a nursery failed, and so did a task in it"
+        raise BaseExceptionGroup(text, [failure, error]) from None
     if failure is not None:
         raise failure
 
@@ -36,18 +46,27 @@ async def _hold(
     link: Link, *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
 ) -> None:
     left = trio.Event()
-    async with trio.open_nursery() as tasks:
-        link.add_scope(tasks.cancel_scope)
-        try:
-            task_status.started((tasks, left))
-            await left.wait()
-        except trio.Cancelled:
-            if link.closure is not None:
-                # The block goes on after the connection, and may start tasks yet: they are
-                # cancelled at once, which is better than to be told that the nursery is closed. The
-                # block itself is not shielded, and sets the event whichever way it is left.
-                with trio.CancelScope(shield=True):
-                    await left.wait()
-            raise
-        finally:
-            link.discard_scope(tasks.cancel_scope)
+    scope = trio.CancelScope()
+    link.add_scope(scope)
+    try:
+        with scope:
+            async with trio.open_nursery() as tasks:
+                task_status.started((tasks, left))
+                await _wait_left(tasks, left)
+    finally:
+        # Not before its tasks have ended: they may go on for long after the block was left.
+        link.discard_scope(scope)
+
+
+async def _wait_left(tasks: trio.Nursery, left: trio.Event) -> None:
+    try:
+        await left.wait()
+    except trio.Cancelled:
+        if not tasks.cancel_scope.cancel_called:
+            # The connection has ended, or all of this is cancelled, and the block may start tasks
+            # yet: they are cancelled at once, which is better than to be told that the nursery is
+            # closed. The block itself is not shielded, and sets the event whichever way it is left.
+            # Only when a task has failed it is the block that waits to be cancelled.
+            with trio.CancelScope(shield=True):
+                await left.wait()
+        raise

@@ -212,10 +212,7 @@ class Wire(ABC):
                 await closing.ended.wait()
         self._outgoing.clear()
         self._stop()
-        try:
-            await trio.aclose_forcefully(self._stream)
-        except Exception:
-            _logger.exception("closing the stream failed")
+        await cut(self._stream)
         await closing.ended.wait()
         await closing.flushed.wait()
         self.stopped = True
@@ -368,4 +365,20 @@ async def half_close(stream: trio.abc.Stream) -> bool:
         await inner.send_eof()
     except (*BROKEN, OSError, ssl.SSLError):
         return False
+    except Exception:
+        # A stream that breaks its contract costs its own connection only.
+        _logger.exception("half-closing the stream failed")
+        return False
     return True
+
+
+async def cut(stream: trio.abc.AsyncResource) -> None:
+    """Close a stream at once, whatever comes of it.
+
+    Cancellation:
+        It is closed all the same.
+    """
+    try:
+        await trio.aclose_forcefully(stream)
+    except Exception:
+        _logger.exception("closing the stream failed")
