@@ -29,10 +29,20 @@ class Outgoing:
         high_water: Bytes above which `wait_for_room` waits.
     """
 
-    __slots__ = ("_called", "_high_water", "_lot", "_messages", "_pings", "_pongs", "size")
+    __slots__ = (
+        "_called",
+        "_head",
+        "_high_water",
+        "_lot",
+        "_messages",
+        "_pings",
+        "_pongs",
+        "size",
+    )
 
     def __init__(self, high_water: float) -> None:
         self._high_water = high_water
+        self._head = b""
         self._messages: deque[bytes] = deque()
         self._pongs: deque[bytes] | None = None
         self._pings: deque[bytes] | None = None
@@ -50,7 +60,12 @@ class Outgoing:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to take."""
-        return not (self._messages or self._pongs or self._pings)
+        return not (self._head or self._messages or self._pongs or self._pings)
+
+    def push_head(self, head: bytes) -> None:
+        """Queue what comes before every frame, and what no fault drops: the response head."""
+        self._head = head
+        self.size += len(head)
 
     def push(self, frame: bytes) -> None:
         """Queue a message's frame."""
@@ -95,6 +110,7 @@ class Outgoing:
 
     def clear(self) -> None:
         """Forget everything: the line is gone."""
+        self._head = b""
         self._messages.clear()
         self._pongs = self._pings = None
         self.size = 0
@@ -107,8 +123,8 @@ class Outgoing:
         Returns:
             The bytes; empty when nothing waits.
         """
-        frames: list[bytes] = []
-        size = 0
+        frames = [self._head] if self._head else []
+        self._head = b""
         for lane in (self._pongs, self._pings):
             if lane:
                 frames.extend(lane)

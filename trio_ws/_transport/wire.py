@@ -230,19 +230,22 @@ class StreamWire:
 
     @trio.lowlevel.enable_ki_protection
     async def _close(self, closing: "_Closing") -> None:
-        with closing.scope:
+        try:
+            with closing.scope:
+                await closing.flushed.wait()
+                await closing.answered.wait()
+                if not self._half_close_first or await half_close(self._stream):
+                    await closing.ended.wait()
+            self._outgoing.clear()
+            self._reader.cancel()
+            if self._writer is not None:
+                self._writer.cancel()
+            await cut(self._stream)
+            await closing.ended.wait()
             await closing.flushed.wait()
-            await closing.answered.wait()
-            if not self._half_close_first or await half_close(self._stream):
-                await closing.ended.wait()
-        self._outgoing.clear()
-        self._reader.cancel()
-        if self._writer is not None:
-            self._writer.cancel()
-        await cut(self._stream)
-        await closing.ended.wait()
-        await closing.flushed.wait()
-        self.stopped.set()
+        finally:
+            # Whoever waits for this must not wait for ever, should a fault of ours end all tasks.
+            self.stopped.set()
 
 
 class _Closing:
