@@ -353,8 +353,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
         Its tasks are cancelled as soon as the connection closes or is lost; the block itself is
         not, and can still receive what arrived before. Nor does cancelling the nursery's own scope
-        end the block: its tasks alone are in that scope. As with any nursery, leaving the block waits
-        for the tasks, and a task that fails cancels the block::
+        end the block: its tasks alone are in that scope. As with any nursery, leaving the block
+        waits for the tasks, and a task that fails cancels the block::
 
             async with connection.open_nursery() as nursery:
                 nursery.start_soon(tick, connection)
