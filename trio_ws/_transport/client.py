@@ -1,5 +1,6 @@
 """`connect`: opens a connection to a server, for as long as a block lasts."""
 
+import os
 import ssl
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -150,7 +151,9 @@ def _reasons(error: BaseException) -> str:
         return "; ".join(dict.fromkeys(map(_reasons, attempts)))
     if cause is not None:
         return _reasons(cause)
-    return str(getattr(error, "strerror", None) or error)
+    # Trio's own text names the address once more; several attempts mostly have one reason.
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)
 
 
 def _broken(target: Target, error: BaseException, progress: _Progress) -> str:

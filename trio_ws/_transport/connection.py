@@ -358,8 +358,9 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """Open a nursery that ends with the connection.
 
         Its tasks are cancelled as soon as the connection closes or is lost; the block itself is
-        not, and can still receive what arrived before. As with any nursery, leaving the block waits
-        for the tasks, and a task that fails cancels the block::
+        not, and can still receive what arrived before. Nor does cancelling the nursery's own scope
+        end the block: its tasks alone are in that scope. As with any nursery, leaving the block
+        waits for the tasks, and a task that fails cancels the block::
 
             async with connection.open_nursery() as nursery:
                 nursery.start_soon(tick, connection)

@@ -173,8 +173,7 @@ class Link:
             head: The response head to write first; a client has none.
             rest: Bytes that were read behind the peer's head.
         """
-        if head:
-            self.outgoing.push(head)
+        self.outgoing.push_head(head)
         self.wire.start(nursery, rest)
         if keepalive.interval != float("inf"):
             self._watch = Watch(self, keepalive)

@@ -29,10 +29,20 @@ class Outgoing:
         high_water: Bytes above which `wait_for_room` waits.
     """
 
-    __slots__ = ("_called", "_high_water", "_lot", "_messages", "_pings", "_pongs", "size")
+    __slots__ = (
+        "_called",
+        "_head",
+        "_high_water",
+        "_lot",
+        "_messages",
+        "_pings",
+        "_pongs",
+        "size",
+    )
 
     def __init__(self, high_water: float) -> None:
         self._high_water = high_water
+        self._head = b""
         # Each lane is made when it is needed: an empty deque is large beside an idle connection.
         self._messages: deque[bytes] | None = None
         self._pongs: deque[bytes] | None = None
@@ -51,7 +61,12 @@ class Outgoing:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to take."""
-        return not (self._messages or self._pongs or self._pings)
+        return not (self._head or self._messages or self._pongs or self._pings)
+
+    def push_head(self, head: bytes) -> None:
+        """Queue what comes before every frame, and what no fault drops: the response head."""
+        self._head = head
+        self.size += len(head)
 
     def push(self, frame: bytes) -> None:
         """Queue a message's frame."""
@@ -98,6 +113,7 @@ class Outgoing:
 
     def clear(self) -> None:
         """Forget everything: the line is gone."""
+        self._head = b""
         self._messages = self._pongs = self._pings = None
         self.size = 0
         self._high_water = math.inf
@@ -111,6 +127,9 @@ class Outgoing:
         """
         frames = [*(self._pongs or ()), *(self._pings or ())]
         self._pongs = self._pings = None
+        if self._head:
+            frames.insert(0, self._head)
+            self._head = b""
         size = sum(map(len, frames))
         messages = self._messages
         while messages and (not frames or size + len(messages[0]) <= CHUNK):

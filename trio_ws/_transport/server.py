@@ -125,14 +125,18 @@ class Server:
         await self._idle.wait()
 
     async def _run(self, task_status: trio.TaskStatus["Server"]) -> None:
-        with self._serving:
-            async with trio.open_nursery() as handlers:
-                with self._listening:
-                    task_status.started(self)
-                    await trio.serve_listeners(
-                        self._serve_stream, list(self._listeners), handler_nursery=handlers
-                    )
-                self._set_idle()
+        try:
+            with self._serving:
+                async with trio.open_nursery() as handlers:
+                    with self._listening:
+                        task_status.started(self)
+                        await trio.serve_listeners(
+                            self._serve_stream, list(self._listeners), handler_nursery=handlers
+                        )
+                    self._set_idle()
+        finally:
+            # Whichever way it ended, whoever drains has nothing to wait for any more.
+            self._idle.set()
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         if self._streams >= self._max_connections:

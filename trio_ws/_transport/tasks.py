@@ -22,7 +22,7 @@ async def open_tasks(link: Link) -> AsyncGenerator[trio.Nursery, None]:
     try:
         with lone_errors():
             async with trio.open_nursery() as outer:
-                # A cancelled start might leave the task behind its shield; it starts without waiting.
+                # A cancelled start might leave the task behind its shield; it waits for nobody.
                 with trio.CancelScope(shield=True):
                     tasks, left = await outer.start(_hold, link)
                 try:

@@ -205,19 +205,22 @@ class Wire(ABC):
 
     @trio.lowlevel.enable_ki_protection
     async def _close(self, closing: "_Closing") -> None:
-        with closing.scope:
+        try:
+            with closing.scope:
+                await closing.flushed.wait()
+                await closing.answered.wait()
+                if not self._half_close_first or await half_close(self._stream):
+                    await closing.ended.wait()
+            self._outgoing.clear()
+            self._stop()
+            await cut(self._stream)
+            await closing.ended.wait()
             await closing.flushed.wait()
-            await closing.answered.wait()
-            if not self._half_close_first or await half_close(self._stream):
-                await closing.ended.wait()
-        self._outgoing.clear()
-        self._stop()
-        await cut(self._stream)
-        await closing.ended.wait()
-        await closing.flushed.wait()
-        self.stopped = True
-        if self._stopped is not None:
-            self._stopped.set()
+        finally:
+            # Whoever waits for this must not wait for ever, should a fault of ours end all tasks.
+            self.stopped = True
+            if self._stopped is not None:
+                self._stopped.set()
 
     async def wait_stopped(self) -> None:
         """Wait until the line is cut and no task is left."""

@@ -1,0 +1,806 @@
+"""`Link` answers control frames, fills the inbox and ends a connection in every way there is."""
+
+from math import inf
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+from wsproto.events import (
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    TextMessage,
+)
+
+from tests._transport.fakes import NO_KEEPALIVE, EngineType, Failing, RawPeer, cancel_when_blocked
+from tests.fakes import raw_frame
+from trio_ws._config import Keepalive, Limits
+from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from trio_ws._protocol.engine import Engine
+from trio_ws._transport.link import READ_AHEAD, EngineLike, Link
+from trio_ws._types import Message
+from trio_ws.testing import stream_pair
+
+
+def open_link(
+    nursery: trio.Nursery,
+    engine_type: EngineType = Engine,
+    *,
+    client: bool = False,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    keepalive: Keepalive = NO_KEEPALIVE,
+    head: bytes = b"",
+    rest: bytes = b"",
+    capacity: int = 64 * 1024,
+) -> tuple[Link, RawPeer]:
+    """Start a link over memory; return it and the peer."""
+    stream, far = stream_pair(capacity)
+    engine: EngineLike = engine_type(
+        client=client, max_message=limits.max_message, max_fragments=limits.max_fragments
+    )
+    link = Link(stream, engine, limits, "peer")
+    link.start(nursery, keepalive, head=head, rest=rest)
+    return link, RawPeer(far, client=not client)
+
+
+async def settle(link: Link, nursery: trio.Nursery) -> None:
+    """Cut the line, and see that nothing is left of the link."""
+    link.wire.abort()
+    await link.wire.stopped.wait()
+    await wait_all_tasks_blocked()
+    assert not nursery.child_tasks
+
+
+async def drain(link: Link) -> list[Message]:
+    """Receive everything up to the end."""
+    messages: list[Message] = []
+    try:
+        while True:
+            messages.append(await link.inbox.receive())
+    except ConnectionClosed:
+        return messages
+
+
+@pytest.mark.parametrize("client", [True, False])
+async def test_messages_arrive_in_the_inbox(
+    client: bool, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, client=client)
+
+    await peer.send(TextMessage("olá"), BytesMessage(b"bytes"))
+
+    assert await link.inbox.receive() == "olá"
+    assert await link.inbox.receive() == b"bytes"
+    assert (link.received, link.bytes_received) == (2, 13 if client else 21)
+    await settle(link, nursery)
+
+
+async def test_the_head_is_written_first_and_the_rest_read_first(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    rest = raw_frame(1, b"early", masked=True)
+    link, peer = open_link(nursery, engine_type, head=b"head ", rest=rest)
+
+    assert await peer.stream.receive_some() == b"head "
+    assert await link.inbox.receive() == "early"
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(
+    ("rest", "event"),
+    [
+        (raw_frame(9, b"early", masked=True), Pong(b"early")),
+        (raw_frame(3, masked=True), CloseConnection(1002, "opcode 0x3 is reserved")),
+        (raw_frame(8, masked=True), CloseConnection(1005, "")),
+    ],
+)
+async def test_nothing_comes_before_the_head(
+    rest: bytes, event: Event, nursery: trio.Nursery
+) -> None:
+    # Whether reading or writing begins is chance.
+    for _ in range(10):
+        link, peer = open_link(nursery, head=b"head", rest=rest)
+
+        assert await peer.stream.receive_some(4) == b"head"
+        assert await peer.read() == [event]
+        await settle(link, nursery)
+
+
+async def test_a_ping_is_answered_with_its_payload(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    await peer.send(Ping(b"hello"))
+
+    assert await peer.read() == [Pong(b"hello")]
+    await settle(link, nursery)
+
+
+async def test_a_ping_overtakes_the_messages_that_wait(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, capacity=1024)
+    link.push_message(bytes(4096))
+    await wait_all_tasks_blocked()
+    link.push_message("waits")
+    await peer.send(Ping(b"now"))
+    await wait_all_tasks_blocked()
+
+    events: list[Event] = []
+    while len(events) < 3:
+        events += await peer.read()
+
+    assert [type(event) for event in events] == [BytesMessage, Pong, TextMessage]
+    await settle(link, nursery)
+
+
+async def test_a_ping_after_this_sides_close_is_not_answered(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    link.close(1000, None, "test")
+
+    await peer.send(Ping(b"late"))
+    await wait_all_tasks_blocked()
+
+    assert await peer.read() == [CloseConnection(1000, "")]
+    await settle(link, nursery)
+
+
+async def test_a_ping_measures_the_round_trip(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    nursery.start_soon(_answer_ping_after, peer, 0.5)
+
+    assert await link.ping(b"hello") == 0.5
+    await settle(link, nursery)
+
+
+async def _answer_ping_after(peer: RawPeer, seconds: float) -> None:
+    (ping,) = await peer.read()
+    assert isinstance(ping, Ping)
+    await trio.sleep(seconds)
+    await peer.send(Pong(bytes(ping.payload)))
+
+
+async def test_a_pong_that_nobody_asked_for_is_ignored(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    await peer.send(Pong(b"unsolicited"), TextMessage("next"))
+
+    assert await link.inbox.receive() == "next"
+    await settle(link, nursery)
+
+
+async def test_a_ping_raises_when_the_connection_ends(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    nursery.start_soon(_close_after_reading, peer)
+
+    with pytest.raises(ConnectionClosedOK):
+        await link.ping(None)
+    assert link.pings is not None
+    assert len(link.pings) == 0
+    await settle(link, nursery)
+
+
+async def _close_after_reading(peer: RawPeer) -> None:
+    await peer.read()
+    await peer.send(CloseConnection(1000))
+
+
+async def test_a_ping_that_waited_for_a_place_raises_when_the_connection_ends(
+    nursery: trio.Nursery,
+) -> None:
+    link, _ = open_link(nursery)
+    errors: list[ConnectionClosed] = []
+
+    async def ping() -> None:
+        try:
+            await link.ping(None)
+        except ConnectionClosed as error:
+            errors.append(error)
+
+    for _ in range(17):
+        nursery.start_soon(ping)
+    await wait_all_tasks_blocked()
+    await settle_after_loss(link, nursery)
+
+    assert len(errors) == 17
+
+
+async def settle_after_loss(link: Link, nursery: trio.Nursery) -> None:
+    link.line_ended(trio.BrokenResourceError("lost"))
+    await settle(link, nursery)
+
+
+async def test_a_cancelled_ping_that_was_not_written_is_never_written(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery, capacity=1024)
+    link.push_message(bytes(2048))
+    await wait_all_tasks_blocked()
+
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel_when_blocked, scope)
+        await link.ping(b"taken back")
+
+    events: list[Event] = []
+    link.close(1000, None, "test")
+    while not any(isinstance(event, CloseConnection) for event in events):
+        events += await peer.read()
+    assert not any(isinstance(event, Ping) for event in events)
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, "bye"), (1001, ""), (4999, "olá"), (1005, "")])
+async def test_the_peers_close_is_answered_with_its_code(
+    code: int, reason: str, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    await peer.send(CloseConnection(code, reason or None))
+
+    assert await peer.read() == [CloseConnection(code, "")]
+    assert link.closure is not None
+    assert (link.closure.by, int(link.closure.reason.code)) == ("remote", code)
+    assert str(link.closure.reason) == reason
+    assert link.closed.is_set()
+    await settle(link, nursery)
+
+
+async def test_what_was_sent_before_the_peers_close_is_written_before_the_answer(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, capacity=1024)
+    link.push_message("x" * 4096)
+    link.push_message("last")
+    await wait_all_tasks_blocked()
+
+    await peer.send(CloseConnection(1000))
+    await wait_all_tasks_blocked()
+
+    texts = [event for event in await peer.read_all() if isinstance(event, TextMessage)]
+    assert texts[-1].data == "last"
+    await settle(link, nursery)
+
+
+async def test_messages_before_the_peers_close_can_be_received_after_it(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.send(TextMessage("1"), TextMessage("2"), CloseConnection(1000))
+    await link.closed.wait()
+
+    assert await drain(link) == ["1", "2"]
+    await settle(link, nursery)
+
+
+async def test_this_sides_close_is_over_when_the_peer_answers(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    link.close(4000, "enough", "this side closed")
+
+    (close,) = await peer.read()
+    before = link.over
+    await peer.send(CloseConnection(4000))
+    await link.closed.wait()
+
+    assert close == CloseConnection(4000, "enough")
+    assert not before
+    assert link.closure is not None
+    assert (link.closure.by, str(link.closure.reason)) == ("local", "enough")
+    await settle(link, nursery)
+
+
+async def test_a_second_close_says_nothing(engine_type: EngineType, nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery, engine_type)
+    link.close(1000, None, "first")
+
+    link.close(1011, "second", "second")
+
+    assert await peer.read() == [CloseConnection(1000, "")]
+    assert link.closure is not None
+    assert link.closure.detail == "first"
+    await settle(link, nursery)
+
+
+async def test_messages_after_this_sides_close_are_received_until_the_answer(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    link.close(1001, None, "going away")
+
+    await peer.send(TextMessage("still"), CloseConnection(1001))
+    await link.closed.wait()
+
+    assert await drain(link) == ["still"]
+    await settle(link, nursery)
+
+
+async def test_a_close_by_the_application_throws_away_what_waits(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.send(TextMessage("unread"))
+    await wait_all_tasks_blocked()
+
+    link.close(1000, None, "test", own=True)
+    await peer.send(TextMessage("later"))
+    await wait_all_tasks_blocked()
+
+    with pytest.raises(trio.ClosedResourceError, match="this side has closed"):
+        await link.inbox.receive()
+    await settle(link, nursery)
+
+
+async def test_a_fault_is_answered_before_the_messages_that_wait(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, capacity=1024)
+    link.push_message(bytes(4096))
+    await wait_all_tasks_blocked()
+    link.push_message("dropped")
+
+    await peer.send_frame(3)
+    await wait_all_tasks_blocked()
+
+    _, close = await peer.read_all()
+    assert isinstance(close, CloseConnection)
+    assert close.code == 1002
+    await settle(link, nursery)
+
+
+async def test_a_fault_is_this_sides_close_and_the_peers_mistake(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.send_frame(3)
+    await link.closed.wait()
+
+    with pytest.raises(ConnectionClosedError, match="peer broke the protocol") as caught:
+        await link.inbox.receive()
+    assert caught.value.code == 1002
+    assert link.closure is not None
+    assert link.closure.by == "local"
+    await settle(link, nursery)
+
+
+async def test_messages_before_a_fault_can_be_received(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    await peer.send(TextMessage("fine"))
+    await peer.send_frame(3)
+    await link.closed.wait()
+
+    assert await drain(link) == ["fine"]
+    await settle(link, nursery)
+
+
+async def test_what_follows_a_fault_is_counted_and_ignored(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.send_frame(3)
+    await link.closed.wait()
+    before = link.bytes_received
+
+    await peer.send_frame(1, b"more")
+    await wait_all_tasks_blocked()
+
+    assert link.bytes_received == before + 10
+    assert link.received == 0
+    await settle(link, nursery)
+
+
+async def test_a_fault_after_this_sides_close_ends_the_wait_for_the_answer(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    link.close(1000, None, "test")
+
+    await peer.send_frame(3)
+    await link.closed.wait()
+    events = await peer.read_all()
+
+    assert events == [CloseConnection(1000, "")]
+    assert link.closure is not None
+    assert link.closure.detail == "test"
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(("size", "code"), [(10, 1000), (11, 1009)])
+async def test_a_message_above_the_limit_is_a_fault(
+    size: int, code: int, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, limits=Limits(max_message=10))
+
+    await peer.send(BytesMessage(bytes(size)), CloseConnection(1000))
+    await link.closed.wait()
+
+    assert link.closure is not None
+    assert int(link.closure.reason.code) == code
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(("frames", "code"), [(3, 1000), (4, 1009)])
+async def test_a_message_in_more_fragments_than_the_limit_is_a_fault(
+    frames: int, code: int, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, limits=Limits(max_fragments=3))
+    parts = [raw_frame(2 if n == 0 else 0, masked=True, fin=n == frames - 1) for n in range(frames)]
+
+    await peer.stream.send_all(b"".join(parts))
+    await peer.send(CloseConnection(1000))
+    await link.closed.wait()
+
+    assert link.closure is not None
+    assert int(link.closure.reason.code) == code
+    await settle(link, nursery)
+
+
+async def test_an_end_without_a_close_is_1006(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    await peer.stream.aclose()
+
+    with pytest.raises(ConnectionClosedError, match="without a Close frame") as caught:
+        await link.inbox.receive()
+    assert caught.value.code == 1006
+    assert link.closure is not None
+    assert link.closure.by is None
+    await settle(link, nursery)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (caused(trio.BrokenResourceError(), OSError("reset")), "lost the connection: reset"),
+        (trio.BrokenResourceError("cut"), "lost the connection: cut"),
+        (trio.BrokenResourceError(), "lost the connection"),
+        (KeyError("odd"), "lost the connection: 'odd'"),
+    ],
+)
+async def test_a_lost_line_says_how_it_was_lost(
+    error: Exception, detail: str, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner, far = stream_pair()
+    stream = Failing(inner)
+    link = Link(stream, Engine(client=False), Limits(), "peer")
+    link.start(nursery, NO_KEEPALIVE, head=b"", rest=b"")
+    stream.errors["receive_some"] = error
+
+    await far.send_all(b"x")
+    await link.closed.wait()
+
+    assert link.closure is not None
+    assert link.closure.detail == f"peer {detail}"
+    await settle(link, nursery)
+
+
+async def test_a_peer_that_takes_nothing_is_dropped(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, _ = open_link(nursery, engine_type, capacity=1)
+    link.push_message("stuck")
+
+    with pytest.raises(ConnectionClosedError, match="took nothing of what was sent") as caught:
+        await link.inbox.receive()
+    await link.wire.stopped.wait()
+
+    assert trio.current_time() == 20
+    assert caught.value.code == 1006
+    assert link.closure is not None
+    assert link.closure.by == "local"
+
+
+async def test_a_silent_peer_is_probed_and_dropped_with_1011(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, keepalive=Keepalive(interval=20, timeout=5))
+
+    with pytest.raises(ConnectionClosedError, match="dropped by the keepalive") as caught:
+        await link.inbox.receive()
+    ping, close = await peer.read_all()
+
+    assert trio.current_time() == 25
+    assert isinstance(ping, Ping)
+    assert close == CloseConnection(1011, "keepalive: nothing was heard for 25 seconds")
+    assert caught.value.code == 1011
+    await settle(link, nursery)
+
+
+async def test_a_peer_that_reads_nothing_is_dropped_though_the_queue_is_full(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    limits = Limits(write_timeout=inf)
+    keepalive = Keepalive(interval=1, timeout=1)
+    link, _ = open_link(nursery, limits=limits, keepalive=keepalive, capacity=1)
+    link.push_message(bytes(200 * 1024))
+
+    await link.wire.stopped.wait()
+
+    assert trio.current_time() == 7
+    assert link.closure is not None
+    assert int(link.closure.reason.code) == 1011
+
+
+async def test_an_answering_peer_is_kept_for_hours(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, keepalive=Keepalive())
+
+    with trio.move_on_after(3 * 3600):
+        while True:
+            await _answer_ping_after(peer, 1)
+
+    assert link.closure is None
+    assert link.outgoing.size == 0
+    await settle(link, nursery)
+
+
+async def test_a_probe_that_was_not_written_is_replaced_by_the_next(
+    nursery: trio.Nursery,
+) -> None:
+    link, _ = open_link(nursery, capacity=1)
+    link.push_message("stuck")
+    await wait_all_tasks_blocked()
+    link.probe()
+    size = link.outgoing.size
+
+    for _ in range(100):
+        link.probe()
+
+    assert link.outgoing.size == size
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize("moment", [20, 25])
+async def test_a_close_at_the_moment_of_the_keepalive_is_in_order(
+    moment: float, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    # Whether the keepalive or this task runs first is chance.
+    for _ in range(20):
+        link, _ = open_link(nursery, keepalive=Keepalive(interval=20, timeout=5))
+        await trio.sleep(moment)
+
+        link.close(1000, None, "test")
+
+        await settle(link, nursery)
+        assert link.closure is not None
+
+
+async def test_reading_pauses_when_the_inbox_is_full_and_goes_on_when_it_has_room(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=2))
+    frame = raw_frame(2, bytes(1000), masked=True)
+    count = READ_AHEAD // len(frame) + 3
+    await peer.stream.send_all(frame * count)
+    await wait_all_tasks_blocked()
+    paused = link.paused
+
+    sizes = [len(await link.inbox.receive()) for _ in range(count)]
+
+    assert paused
+    assert sizes == [1000] * count
+    assert not link.paused
+    await settle(link, nursery)
+
+
+async def test_reading_stays_paused_while_the_read_ahead_is_too_large(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1), capacity=4 * READ_AHEAD)
+    await peer.stream.send_all(raw_frame(2, bytes(1000), masked=True) * 60)
+    await wait_all_tasks_blocked()
+    await peer.stream.send_all(raw_frame(2, bytes(1000), masked=True) * 10)
+    await wait_all_tasks_blocked()
+
+    await link.inbox.receive()
+
+    assert link.paused
+    assert link.engine.buffered >= READ_AHEAD
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(("extra", "paused"), [(-1, False), (0, True)])
+async def test_reading_goes_on_until_the_read_ahead_is_used_up(
+    extra: int, paused: bool, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1), capacity=2 * READ_AHEAD)
+    await peer.send(TextMessage("fills the inbox"))
+    await wait_all_tasks_blocked()
+
+    await peer.stream.send_all(raw_frame(2, bytes(READ_AHEAD - 8 + extra), masked=True))
+    await wait_all_tasks_blocked()
+
+    assert link.paused is paused
+    assert len(link.inbox) == 1
+    await settle(link, nursery)
+
+
+async def test_a_ping_is_answered_while_the_inbox_is_full(nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
+
+    await peer.send(TextMessage("1"), TextMessage("2"), Ping(b"hello"))
+
+    assert await peer.read() == [Pong(b"hello")]
+    assert len(link.inbox) == 1
+    await settle(link, nursery)
+
+
+async def test_a_close_is_seen_while_the_inbox_is_full_and_every_message_received(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
+    await peer.send(TextMessage("1"), TextMessage("2"), TextMessage("3"), CloseConnection(1000))
+
+    events = await peer.read_all()
+    waiting = len(link.inbox)
+
+    assert events == [CloseConnection(1000, "")]
+    assert waiting == 1
+    assert await drain(link) == ["1", "2", "3"]
+    await settle(link, nursery)
+
+
+async def test_a_close_that_ends_the_read_ahead_is_not_held_up_by_it(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1), capacity=4 * READ_AHEAD)
+    await peer.send(TextMessage("fills the inbox"))
+    await wait_all_tasks_blocked()
+    await peer.stream.send_all(raw_frame(2, bytes(READ_AHEAD - 20), masked=True))
+    await wait_all_tasks_blocked()
+
+    await peer.send(BytesMessage(bytes(20)), CloseConnection(1000))
+    await peer.stream.send_eof()
+    await link.wire.stopped.wait()
+
+    assert trio.current_time() == 0
+    assert len(await drain(link)) == 3
+
+
+async def test_messages_are_received_after_a_loss_while_the_inbox_was_full(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
+    await peer.send(TextMessage("1"), TextMessage("2"), TextMessage("3"))
+    await peer.stream.aclose()
+    await link.closed.wait()
+
+    assert await drain(link) == ["1", "2", "3"]
+    await settle(link, nursery)
+
+
+async def test_a_fault_behind_a_full_inbox_is_found_in_its_turn(nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
+    await peer.send(TextMessage("1"), TextMessage("2"))
+    await peer.send_frame(3)
+    await wait_all_tasks_blocked()
+    before = link.closure
+
+    assert await drain(link) == ["1", "2"]
+
+    assert before is None
+    assert link.closure is not None
+    assert int(link.closure.reason.code) == 1002
+    await settle(link, nursery)
+
+
+async def test_reading_goes_on_for_an_application_that_closes_while_it_is_paused(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
+    nursery.start_soon(peer.stream.send_all, raw_frame(2, bytes(60000), masked=True) * 10)
+    await wait_all_tasks_blocked()
+    paused = link.paused
+
+    link.close(1000, None, "test", own=True)
+    await wait_all_tasks_blocked()
+    await peer.send(CloseConnection(1000))
+    await link.closed.wait()
+
+    assert paused
+    await settle(link, nursery)
+
+
+async def test_the_keepalive_stands_still_while_reading_is_paused(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    limits = Limits(inbox_messages=1)
+    link, peer = open_link(nursery, limits=limits, keepalive=Keepalive(interval=20, timeout=5))
+    nursery.start_soon(peer.stream.send_all, raw_frame(2, bytes(60000), masked=True) * 3)
+
+    await trio.sleep(1000)
+    before = link.closure
+    await drain(link)
+
+    assert before is None
+    assert trio.current_time() == 1025
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(
+    ("value", "event"),
+    [
+        ("olá", TextMessage("olá")),
+        (b"x", BytesMessage(bytearray(b"x"))),
+        (bytearray(b"x"), BytesMessage(bytearray(b"x"))),
+        (memoryview(b"xyz")[::2], BytesMessage(bytearray(b"xz"))),
+        ("", TextMessage("")),
+    ],
+)
+async def test_push_message_sends_text_and_anything_like_bytes(
+    value: object, event: Event, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    link.push_message(value)
+
+    assert await peer.read() == [event]
+    assert link.sent == 1
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize("value", [None, 1, ["a"], object()])
+async def test_push_message_refuses_anything_else(value: object, nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+
+    with pytest.raises(TypeError, match=f"not {type(value).__name__}"):
+        link.push_message(value)
+    assert link.sent == 0
+    await settle(link, nursery)
+
+
+async def test_push_pong_sends_a_pong(engine_type: EngineType, nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery, engine_type)
+
+    link.push_pong(b"hello")
+
+    assert await peer.read() == [Pong(b"hello")]
+    await settle(link, nursery)
+
+
+async def test_a_scope_is_cancelled_when_the_connection_ends(nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+    kept, forgotten, late = (trio.CancelScope() for _ in range(3))
+    link.add_scope(kept)
+    link.add_scope(forgotten)
+    link.discard_scope(forgotten)
+
+    link.close(1000, None, "test")
+    link.add_scope(late)
+
+    cancelled = [scope.cancel_called for scope in (kept, forgotten, late)]
+    assert cancelled == [True, False, True]
+    await settle(link, nursery)
+
+
+async def test_the_error_tells_which_connection_it_is_of(nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+    link.close(1000, None, "test")
+
+    error = link.error()
+
+    assert isinstance(error, ConnectionClosed)
+    assert error.source is link
+    await settle(link, nursery)
