@@ -19,7 +19,7 @@ from typing import Protocol
 import trio
 
 from trio_ws._config import Keepalive
-from trio_ws._transport.alarms import current_alarms
+from trio_ws._transport.alarms import Entry, current_alarms
 
 
 class Probed(Protocol):
@@ -50,50 +50,51 @@ class Watch:
         keepalive: When to do what.
     """
 
-    __slots__ = ("_alarms", "_keepalive", "_peer", "_probed_after", "_waiting")
+    __slots__ = ("_alarms", "_entry", "_keepalive", "_peer", "_probed_after")
 
     def __init__(self, peer: Probed, keepalive: Keepalive) -> None:
-        self._peer: Probed | None = peer
+        self._peer = peer
         self._keepalive = keepalive
         self._alarms = current_alarms()
+        # The alarm that is set; None before the start, while reading is paused, and after the end.
+        self._entry: Entry | None = None
         # What was last heard when the ping went out; None while listening.
         self._probed_after: float | None = None
-        self._waiting = False
 
     def go_on(self) -> None:
         """Begin to watch, or go on after reading was paused."""
-        if self._peer is not None and not self._waiting:
+        if self._entry is None:
             self._probed_after = None
-            self._wait(self._peer.heard + self._keepalive.interval)
+            self._set(self._peer.heard + self._keepalive.interval)
 
     def end(self) -> None:
-        """Watch no more, and let go of the connection."""
-        self._peer = None
+        """Watch no more."""
+        if self._entry is not None:
+            self._alarms.cancel(self._entry)
+            self._entry = None
 
-    def _wait(self, until: float) -> None:
-        self._waiting = until < inf
-        self._alarms.at(until, self)
+    def _set(self, time: float) -> None:
+        self._entry = self._alarms.at(time, self)
 
     def due(self) -> None:
         """Decide what is to be done now; see `Alarm`."""
-        self._waiting = False
+        self._entry = None
         peer = self._peer
-        if peer is None or peer.paused:
+        if peer.paused:
             return
         now = trio.current_time()
         heard = peer.heard
-        if self._probed_after is not None and heard != self._probed_after:
+        if heard != self._probed_after:
             self._probed_after = None
         if self._probed_after is None:
             if heard + self._keepalive.interval > now:
-                self._wait(heard + self._keepalive.interval)
+                self._set(heard + self._keepalive.interval)
                 return
             self._probed_after = heard
         elif self._keepalive.timeout < inf:
-            self.end()
             peer.give_up(now - heard)
             return
         peer.probe()
         # Without a timeout it goes on asking, for the sake of what lies between the two.
         patience = self._keepalive.timeout
-        self._wait(now + (self._keepalive.interval if patience == inf else patience))
+        self._set(now + (self._keepalive.interval if patience == inf else patience))

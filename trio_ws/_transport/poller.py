@@ -13,8 +13,8 @@ A second task writes. The first frame queued in a tick puts its socket on a list
 runs after the tasks of that tick, and writes to each listed socket. A socket whose buffer is full
 is watched by the epoll like one that is to be read.
 
-Both are system tasks: they serve whatever connections there are, end with the run, and hold
-nothing while there are none. Whatever goes wrong with one socket stays with that socket.
+Both begin with the first socket and end with the last. Whatever goes wrong with one socket stays
+with that socket.
 """
 
 import os
@@ -52,8 +52,8 @@ class Poller:
         self._sockets: dict[int, Polled] = {}
         self._unwritten: list[Polled] = []
         self._idle_flusher: trio.lowlevel.Task | None = None
-        trio.lowlevel.spawn_system_task(self._poll)
-        trio.lowlevel.spawn_system_task(self._flush)
+        self._serving = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._serve)
 
     def add(self, fd: int, polled: Polled) -> None:
         """Know a socket from now on; `watch` says for what."""
@@ -63,9 +63,12 @@ class Poller:
             stale.replaced()
 
     def remove(self, fd: int, polled: Polled) -> None:
-        """Forget a socket, before its descriptor is closed."""
+        """Forget a socket, before its descriptor is closed; with the last one the tasks end."""
         if self._sockets.get(fd) is polled:
             del self._sockets[fd]
+        if not self._sockets:
+            _current.set(None)
+            self._serving.cancel()
 
     def watch(self, fd: int, interest: int, before: int) -> None:
         """Change what a socket is watched for.
@@ -84,16 +87,22 @@ class Poller:
             trio.lowlevel.reschedule(self._idle_flusher)
             self._idle_flusher = None
 
-    async def _poll(self) -> None:
+    async def _serve(self) -> None:
         try:
-            while True:
-                await trio.lowlevel.wait_readable(self._watcher.fileno())
-                for fd, read, write in self._watcher.ready():
-                    # One that was served before it in this round may have removed it.
-                    if (polled := self._sockets.get(fd)) is not None:
-                        polled.ready(read=read, write=write)
+            with self._serving:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._poll)
+                    nursery.start_soon(self._flush)
         finally:
             self._watcher.close()
+
+    async def _poll(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._watcher.fileno())
+            for fd, read, write in self._watcher.ready():
+                # One that was served before it in this round may have removed it.
+                if (polled := self._sockets.get(fd)) is not None:
+                    polled.ready(read=read, write=write)
 
     async def _flush(self) -> None:
         while True:
@@ -230,19 +239,19 @@ def make_watcher() -> Watcher | None:
     return None if kqueue_selector is None else SelectorWatcher(kqueue_selector())
 
 
-_current: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws.poller")
+_current: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws.poller", None)
 
 
 def current_poller() -> Poller | None:
-    """Return the poller of this run, started on the first call; None where there is none.
+    """Return the poller of this run, started if there is none; None where there can be none.
 
     ``TRIO_WS_NO_POLLER=1`` in the environment turns it off, and every connection gets tasks of
     its own.
     """
-    try:
-        return _current.get()
-    except LookupError:
-        watcher = None if os.environ.get("TRIO_WS_NO_POLLER") == "1" else make_watcher()
-        poller = None if watcher is None else Poller(watcher)
-        _current.set(poller)
-        return poller
+    poller = _current.get()
+    if poller is None and os.environ.get("TRIO_WS_NO_POLLER") != "1":
+        watcher = make_watcher()
+        if watcher is not None:
+            poller = Poller(watcher)
+            _current.set(poller)
+    return poller

@@ -5,7 +5,7 @@ import os
 
 import trio
 
-from trio_ws._transport.alarms import current_alarms
+from trio_ws._transport.alarms import Entry, current_alarms
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import READ, WRITE, Poller
 from trio_ws._transport.wire import READ_SIZE, Wire, WireOwner
@@ -28,7 +28,7 @@ class SocketWire(Wire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
-    __slots__ = ("_alarm_set", "_fd", "_interest", "_poller", "_progress", "_socket", "_unwritten")
+    __slots__ = ("_entry", "_fd", "_interest", "_poller", "_progress", "_socket", "_unwritten")
 
     def __init__(
         self,
@@ -55,7 +55,8 @@ class SocketWire(Wire):
         self._interest = 0
         self._unwritten = memoryview(b"")
         self._progress = 0.0
-        self._alarm_set = False
+        # The alarm that is set while the peer takes nothing.
+        self._entry: Entry | None = None
 
     def _start_reading(self, rest: bytes) -> None:
         if self._fd < 0:
@@ -165,23 +166,23 @@ class SocketWire(Wire):
     def _written(self) -> None:
         self._watch(self._interest & ~WRITE)
         self._unwritten = memoryview(b"")
+        if self._entry is not None:
+            current_alarms().cancel(self._entry)
+            self._entry = None
         self._writing_ended()
 
     def _wait_writable(self) -> None:
         self._watch(self._interest | WRITE)
-        if not self._alarm_set:
+        if self._entry is None:
             self._progress = trio.current_time()
             self._set_alarm()
 
     def _set_alarm(self) -> None:
-        self._alarm_set = True
-        current_alarms().at(self._progress + self._write_timeout, self)
+        self._entry = current_alarms().at(self._progress + self._write_timeout, self)
 
     def due(self) -> None:
         """Drop the peer if it took nothing for too long; see `Alarm`."""
-        self._alarm_set = False
-        if not self._unwritten:
-            return
+        self._entry = None
         if trio.current_time() < self._progress + self._write_timeout:
             self._set_alarm()
         else:
