@@ -312,6 +312,7 @@ class Link:
             scope.cancel()
         if self._watch is not None:
             self._watch.end()
+            self._watch = None
         self.outgoing.release()
         if self.pings is not None:
             self.pings.end()
