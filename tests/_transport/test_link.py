@@ -143,9 +143,9 @@ async def test_a_ping_after_this_sides_close_is_not_answered(
     link, peer = open_link(nursery, engine_type)
     link.close(1000, None, "test")
 
-    await peer.send(Ping(b"late"))
-    await wait_all_tasks_blocked()
+    await peer.send(Ping(b"late"), TextMessage("still received"))
 
+    assert await link.inbox.receive() == "still received"
     assert await peer.read() == [CloseConnection(1000, "")]
     await settle(link, nursery)
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests._transport.fakes import Failing, Plain, Tls
+from tests._transport.fakes import Failing, Plain, Tls, cancel_when_blocked
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.wire import StreamWire, WireOwner, half_close, write_all
 from trio_ws.testing import MemoryStream, stream_pair
@@ -352,7 +352,8 @@ async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(
 async def test_a_client_waits_for_the_server_to_end_the_line(nursery: trio.Nursery) -> None:
     bench, peer = open_bench(nursery, client=True)
     bench.wire.begin_close(answered=True)
-    with trio.move_on_after(0) as scope:
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel_when_blocked, scope)
         await peer.receive_some()
 
     await peer.send_eof()
@@ -375,7 +376,8 @@ async def test_a_client_half_closes_first_when_it_is_told_to(nursery: trio.Nurse
 async def test_a_close_waits_for_the_answer(nursery: trio.Nursery) -> None:
     bench, peer = open_bench(nursery)
     bench.wire.begin_close(answered=False)
-    with trio.move_on_after(0) as scope:
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel_when_blocked, scope)
         await peer.receive_some()
 
     bench.wire.answer_arrived()

@@ -15,6 +15,7 @@ import trio_ws
 import trio_ws.testing
 from tests.invariants.peers import (
     CLOSE,
+    HANDSHAKE,
     PING,
     TEXT,
     MemoryListener,
@@ -316,6 +317,19 @@ def test_end_of_the_program_leaves_alone_and_clients_are_told_1001(
         trio.run(_serve_until, end, where, goodbyes)
 
     assert goodbyes == [1001] * 3
+
+
+def test_exit_in_a_group_of_a_handler_ends_the_program_and_its_errors_are_failures() -> None:
+    async def handler(request: trio_ws.Request) -> None:
+        raise BaseExceptionGroup("two", [SystemExit(3), _MishapError()])
+
+    async def main() -> None:
+        listener = MemoryListener()
+        trio.lowlevel.spawn_system_task(listener.open().send_all, HANDSHAKE)
+        await trio_ws.serve(handler, listeners=[listener])
+
+    with pytest.raises(SystemExit):
+        trio.run(main)
 
 
 def test_interrupt_in_a_clients_block_leaves_as_itself(interruptible: None) -> None:

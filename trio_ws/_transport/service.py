@@ -4,6 +4,7 @@ import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import trio
 import trio.abc
@@ -224,7 +225,7 @@ class Service:
     async def _ask(self, arrival: Arrival) -> Response | None:
         """Run the handler; its errors end here, and cost no other connection anything."""
         try:
-            response: object = await self._handler(Request(arrival))
+            response = cast("object", await self._handler(Request(arrival)))
             if response is None or isinstance(response, Response):
                 return response
             name = type(response).__name__
