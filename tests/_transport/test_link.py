@@ -48,7 +48,7 @@ def open_link(
 async def settle(link: Link, nursery: trio.Nursery) -> None:
     """Cut the line, and see that nothing is left of the link."""
     link.wire.abort()
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
     await wait_all_tasks_blocked()
     assert not nursery.child_tasks
 
@@ -252,7 +252,7 @@ async def test_the_peers_close_is_answered_with_its_code(
     assert link.closure is not None
     assert (link.closure.by, int(link.closure.reason.code)) == ("remote", code)
     assert str(link.closure.reason) == reason
-    assert link.closed.is_set()
+    assert link.over
     await settle(link, nursery)
 
 
@@ -277,7 +277,7 @@ async def test_messages_before_the_peers_close_can_be_received_after_it(
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send(TextMessage("1"), TextMessage("2"), CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["1", "2"]
     await settle(link, nursery)
@@ -292,7 +292,7 @@ async def test_this_sides_close_is_over_when_the_peer_answers(
     (close,) = await peer.read()
     before = link.over
     await peer.send(CloseConnection(4000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert close == CloseConnection(4000, "enough")
     assert not before
@@ -320,7 +320,7 @@ async def test_messages_after_this_sides_close_are_received_until_the_answer(
     link.close(1001, None, "going away")
 
     await peer.send(TextMessage("still"), CloseConnection(1001))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["still"]
     await settle(link, nursery)
@@ -364,7 +364,7 @@ async def test_a_fault_is_this_sides_close_and_the_peers_mistake(
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
 
     with pytest.raises(ConnectionClosedError, match="peer broke the protocol") as caught:
         await link.inbox.receive()
@@ -381,7 +381,7 @@ async def test_messages_before_a_fault_can_be_received(
 
     await peer.send(TextMessage("fine"))
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["fine"]
     await settle(link, nursery)
@@ -392,7 +392,7 @@ async def test_what_follows_a_fault_is_counted_and_ignored(
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
     before = link.bytes_received
 
     await peer.send_frame(1, b"more")
@@ -410,7 +410,7 @@ async def test_a_fault_after_this_sides_close_ends_the_wait_for_the_answer(
     link.close(1000, None, "test")
 
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
     events = await peer.read_all()
 
     assert events == [CloseConnection(1000, "")]
@@ -426,7 +426,7 @@ async def test_a_message_above_the_limit_is_a_fault(
     link, peer = open_link(nursery, engine_type, limits=Limits(max_message=10))
 
     await peer.send(BytesMessage(bytes(size)), CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert link.closure is not None
     assert int(link.closure.reason.code) == code
@@ -442,7 +442,7 @@ async def test_a_message_in_more_fragments_than_the_limit_is_a_fault(
 
     await peer.stream.send_all(b"".join(parts))
     await peer.send(CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert link.closure is not None
     assert int(link.closure.reason.code) == code
@@ -488,7 +488,7 @@ async def test_a_lost_line_says_how_it_was_lost(
     stream.errors["receive_some"] = error
 
     await far.send_all(b"x")
-    await link.closed.wait()
+    await link.wait_over()
 
     assert link.closure is not None
     assert link.closure.detail == f"peer {detail}"
@@ -503,7 +503,7 @@ async def test_a_peer_that_takes_nothing_is_dropped(
 
     with pytest.raises(ConnectionClosedError, match="took nothing of what was sent") as caught:
         await link.inbox.receive()
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
 
     assert trio.current_time() == 20
     assert caught.value.code == 1006
@@ -535,7 +535,7 @@ async def test_a_peer_that_reads_nothing_is_dropped_though_the_queue_is_full(
     link, _ = open_link(nursery, limits=limits, keepalive=keepalive, capacity=1)
     link.push_message(bytes(200 * 1024))
 
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
 
     assert trio.current_time() == 7
     assert link.closure is not None
@@ -673,7 +673,7 @@ async def test_a_close_that_ends_the_read_ahead_is_not_held_up_by_it(
 
     await peer.send(BytesMessage(bytes(20)), CloseConnection(1000))
     await peer.stream.send_eof()
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
 
     assert trio.current_time() == 0
     assert len(await drain(link)) == 3
@@ -685,7 +685,7 @@ async def test_messages_are_received_after_a_loss_while_the_inbox_was_full(
     link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
     await peer.send(TextMessage("1"), TextMessage("2"), TextMessage("3"))
     await peer.stream.aclose()
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["1", "2", "3"]
     await settle(link, nursery)
@@ -717,7 +717,7 @@ async def test_reading_goes_on_for_an_application_that_closes_while_it_is_paused
     link.close(1000, None, "test", own=True)
     await wait_all_tasks_blocked()
     await peer.send(CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert paused
     await settle(link, nursery)

@@ -85,7 +85,7 @@ def open_failing(nursery: trio.Nursery) -> tuple[Bench, Failing, MemoryStream]:
 async def stopped_after(bench: Bench) -> float:
     """Wait for the wire to stop, and return the seconds that took."""
     began = trio.current_time()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
     return trio.current_time() - began
 
 
@@ -182,7 +182,7 @@ async def test_the_end_of_the_stream_is_told_without_an_error(nursery: trio.Nurs
 
     assert bench.owner.data == b"last"
     assert bench.owner.ends == [None]
-    assert not bench.wire.stopped.is_set()
+    assert not bench.wire.stopped
     bench.wire.abort()
 
 
@@ -340,9 +340,9 @@ async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(
     bench.wire.begin_close(answered=True)
     data = await peer.receive_some() + await peer.receive_some()
     await wait_all_tasks_blocked()
-    before = bench.wire.stopped.is_set()
+    before = bench.wire.stopped
     await peer.aclose()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert data == b"goodbye"
     assert not before
@@ -357,7 +357,7 @@ async def test_a_client_waits_for_the_server_to_end_the_line(nursery: trio.Nurse
         await peer.receive_some()
 
     await peer.send_eof()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert scope.cancelled_caught
     assert await peer.receive_some() == b""
@@ -370,7 +370,7 @@ async def test_a_client_half_closes_first_when_it_is_told_to(nursery: trio.Nurse
 
     assert await peer.receive_some() == b""
     await peer.aclose()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
 
 async def test_a_close_waits_for_the_answer(nursery: trio.Nursery) -> None:
@@ -393,7 +393,7 @@ async def test_an_answer_before_the_close_changes_nothing(nursery: trio.Nursery)
     bench.wire.answer_arrived()
     await wait_all_tasks_blocked()
 
-    assert not bench.wire.stopped.is_set()
+    assert not bench.wire.stopped
     nursery.cancel_scope.cancel()
 
 
@@ -491,7 +491,7 @@ async def test_abort_ends_a_paused_line(nursery: trio.Nursery) -> None:
     await wait_all_tasks_blocked()
 
     bench.wire.abort()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert not bench.wire.paused
 
@@ -504,7 +504,7 @@ async def test_a_wire_that_was_not_started_cannot_be_closed() -> None:
     bench.wire.abort()
 
     await peer.send_all(b"still open")
-    assert not bench.wire.stopped.is_set()
+    assert not bench.wire.stopped
 
 
 async def test_a_stream_that_cannot_half_close_is_cut(
@@ -528,7 +528,7 @@ async def test_a_stream_that_fails_to_close_is_over_all_the_same(
     stream.errors["aclose"] = KeyError("odd")
 
     bench.wire.abort()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert "closing the stream failed" in caplog.text
 
@@ -620,6 +620,6 @@ async def test_a_wire_closes_a_socket_in_order(nursery: trio.Nursery) -> None:
     async with trio.SocketStream(there) as peer:
         data = await peer.receive_some()
         end = await peer.receive_some()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert (data, end) == (b"goodbye", b"")

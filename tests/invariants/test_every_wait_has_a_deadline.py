@@ -298,7 +298,7 @@ async def test_peer_that_answers_the_close_but_does_not_end_the_line_has_a_deadl
         peer = await served.peer()
         await peer.send_bytes(close())
 
-        await connections[0]._link.wire.stopped.wait()  # noqa: SLF001
+        await connections[0]._link.wire.wait_stopped()  # noqa: SLF001
 
         assert trio.current_time() == pytest.approx(5)
 
