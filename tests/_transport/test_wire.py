@@ -144,22 +144,6 @@ async def test_reading_goes_on_when_it_is_resumed(
     nursery.cancel_scope.cancel()
 
 
-async def test_wait_resumed_waits_for_the_pause_to_end(nursery: trio.Nursery) -> None:
-    bench, peer = open_bench(nursery)
-    bench.owner.reads_on = False
-    await peer.send_all(b"one ")
-    await wait_all_tasks_blocked()
-    async with trio.open_nursery() as waiting:
-        waiting.start_soon(bench.wire.wait_resumed)
-        await wait_all_tasks_blocked()
-        before = len(waiting.child_tasks)
-
-        bench.wire.resume()
-
-    assert before == 1
-    nursery.cancel_scope.cancel()
-
-
 async def test_resume_changes_nothing_when_reading_is_not_paused(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -167,7 +151,6 @@ async def test_resume_changes_nothing_when_reading_is_not_paused(
     await trio.sleep(3)
 
     bench.wire.resume()
-    await bench.wire.wait_resumed()
 
     assert bench.wire.heard == 0
     nursery.cancel_scope.cancel()

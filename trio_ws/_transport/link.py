@@ -175,7 +175,8 @@ class Link:
         """
         self.outgoing.push_head(head)
         self.wire.start(nursery, rest)
-        if keepalive.interval != float("inf"):
+        # What was read behind the head may have ended the connection already.
+        if self.closure is None and keepalive.interval != float("inf"):
             self._watch = Watch(self, keepalive)
             self._watch.go_on()
 

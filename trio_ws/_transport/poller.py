@@ -55,6 +55,11 @@ class Poller:
         self._serving = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._serve)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last socket has left; `current_poller` gives another one."""
+        return self._serving.cancel_called
+
     def add(self, fd: int, polled: Polled) -> None:
         """Know a socket from now on; `watch` says for what."""
         stale = self._sockets.get(fd)
@@ -67,7 +72,8 @@ class Poller:
         if self._sockets.get(fd) is polled:
             del self._sockets[fd]
         if not self._sockets:
-            _current.set(None)
+            if _current.get() is self:
+                _current.set(None)
             self._serving.cancel()
 
     def watch(self, fd: int, interest: int, before: int) -> None:

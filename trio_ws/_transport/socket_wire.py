@@ -7,8 +7,8 @@ import trio
 
 from trio_ws._transport.alarms import Entry, current_alarms
 from trio_ws._transport.outgoing import Outgoing
-from trio_ws._transport.poller import READ, WRITE, Poller
-from trio_ws._transport.wire import READ_SIZE, Wire, WireOwner
+from trio_ws._transport.poller import READ, WRITE, Poller, current_poller
+from trio_ws._transport.wire import BROKEN, READ_SIZE, Wire, WireOwner
 
 _MAX_WRITES = 4  # writes to one socket in a round, of up to 64 KiB each
 
@@ -62,9 +62,17 @@ class SocketWire(Wire):
         if self._fd < 0:
             self._reading_ended(trio.ClosedResourceError("the socket is closed"))
             return
+        if self._poller.ended:
+            # Its last socket has left between the making of this wire and its start.
+            poller = current_poller()
+            assert poller is not None
+            self._poller = poller
         self._poller.add(self._fd, self)
-        if not rest or self._hand_over(rest):
-            self._watch(READ)
+        try:
+            if not rest or self._hand_over(rest):
+                self._watch(READ)
+        except Exception as failure:
+            self._failed(failure)
 
     def _watch(self, interest: int) -> None:
         if interest == self._interest:
@@ -83,13 +91,18 @@ class SocketWire(Wire):
             if read and self._interest & READ:
                 self._read()
         except Exception as failure:
-            # A fault of ours costs this connection, and no other one.
-            _logger.exception("serving a socket failed; the connection is dropped")
-            self._end_reading(failure)
+            self._failed(failure)
+
+    def _failed(self, failure: Exception) -> None:
+        # A fault of ours costs this connection, and no other one.
+        _logger.error("reading failed; the connection is dropped", exc_info=failure)
+        self._end_reading(failure)
 
     def _read(self) -> None:
         try:
-            data = os.read(self._fd, READ_SIZE) if self._is_ours() else b""
+            if not self._is_ours():
+                raise OSError("the socket is closed")
+            data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
@@ -193,8 +206,9 @@ class SocketWire(Wire):
         self._write_error = error
         self._written()
         # Reading finds out by itself, after what the peer sent before the line broke, its Close
-        # perhaps, was handed over. It does not while it is paused, or when the socket is closed.
-        if self.paused or not self._is_ours():
+        # perhaps, was handed over. It does not while it is paused, when the socket is closed, or
+        # when the fault is ours.
+        if self.paused or not self._is_ours() or not isinstance(error, BROKEN):
             self._end_reading(error)
 
     def _stop(self) -> None:
