@@ -122,6 +122,14 @@ class ConnectionClosedError(ConnectionClosed, trio.BrokenResourceError):
     """
 
 
+class ConnectionClosedHere(ConnectionClosed, trio.ClosedResourceError):
+    """This side has closed the connection, and uses it by a method that trio-websocket has, too.
+
+    It is a `trio.ClosedResourceError`, as for any channel, and still a `ConnectionClosed`, because
+    code written for trio-websocket expects nothing else.
+    """
+
+
 def describe_close(reason: CloseReason) -> str:
     """Describe a close in one line, with nothing of the peer's text left unescaped."""
     code = int(reason.code)

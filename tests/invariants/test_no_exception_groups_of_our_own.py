@@ -16,6 +16,7 @@ import trio_ws.testing
 from tests.invariants.peers import (
     CLOSE,
     HANDSHAKE,
+    NET,
     PING,
     TEXT,
     MemoryListener,
@@ -291,7 +292,8 @@ async def _serve_until(end: Callable[[], None], where: str, goodbyes: list[int])
     peers = [Peer(listener.open()) for _ in range(3)]
     # A system task has no part in how the program ends.
     trio.lowlevel.spawn_system_task(play)
-    await trio_ws.serve(handler, listeners=[listener])
+    with trio.fail_after(NET):
+        await trio_ws.serve(handler, listeners=[listener])
 
 
 @trio.lowlevel.enable_ki_protection
@@ -326,7 +328,8 @@ def test_exit_in_a_group_of_a_handler_ends_the_program_and_its_errors_are_failur
     async def main() -> None:
         listener = MemoryListener()
         trio.lowlevel.spawn_system_task(listener.open().send_all, HANDSHAKE)
-        await trio_ws.serve(handler, listeners=[listener])
+        with trio.fail_after(NET):
+            await trio_ws.serve(handler, listeners=[listener])
 
     with pytest.raises(SystemExit):
         trio.run(main)

@@ -198,7 +198,8 @@ class Link:
     def _handle_close(self, event: CloseConnection) -> None:
         state = self.engine.state
         if state is ConnectionState.REMOTE_CLOSING:
-            reason = CloseReason(int(event.code), event.reason)
+            # trio-websocket's word for no reason is None.
+            reason = CloseReason(int(event.code), event.reason or None)
             self._end(Closure(reason, "remote", f"{self.peer} closed the connection"))
             # RFC 6455 §5.5.1: the answer echoes the code. What was sent before it is flushed first.
             self.outgoing.push_close(self.engine.send(CloseConnection(code=event.code)))
