@@ -369,6 +369,9 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
         Yields:
             The nursery. What is started in it after the close is cancelled at once.
+
+        Cancellation:
+            Reaches the block and the tasks, as with any nursery.
         """
         async with open_tasks(self._link) as nursery:
             yield nursery

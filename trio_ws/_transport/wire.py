@@ -331,6 +331,9 @@ async def cut(stream: trio.abc.AsyncResource) -> None:
         It is closed all the same.
     """
     try:
-        await trio.aclose_forcefully(stream)
+        # It waits for nobody, so the shield needs no deadline. Without it a cancellation would
+        # take the place of the error that is on its way out, a KeyboardInterrupt for one.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
     except Exception:
         _logger.exception("closing the stream failed")
