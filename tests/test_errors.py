@@ -185,3 +185,7 @@ def test_rejected_handshake_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
 
     assert (again.url, again.response, str(again)) == (error.url, error.response, str(error))
+
+
+def test_close_reason_is_true_without_a_text_too() -> None:
+    assert CloseReason(1000, None)

@@ -23,6 +23,11 @@ class CloseReason(str, trio_websocket.CloseReason):  # noqa: SLOT000 - see above
         """Make the text; trio-websocket's initialiser sets the code."""
         return super().__new__(cls, reason or "")
 
+    def __bool__(self) -> bool:
+        # An object that says why is there, also when no text came with it: code written for
+        # trio-websocket asks `if connection.closed`.
+        return True
+
     def __repr__(self) -> str:
         return f"CloseReason({int(self.code)}, {str(self)!r})"
 
@@ -135,7 +140,7 @@ def describe_close(reason: CloseReason) -> str:
     code = int(reason.code)
     name = "" if reason.name == "PRIVATE_RESERVED" else f" {reason.name}"
     text = f"code {code}{name}"
-    return f"{text}, reason {str(reason)!r}" if reason else text
+    return f"{text}, reason {str(reason)!r}" if str(reason) else text
 
 
 def close_error(reason: CloseReason, detail: str) -> ConnectionClosed:

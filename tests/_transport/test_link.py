@@ -589,6 +589,21 @@ async def test_a_close_at_the_moment_of_the_keepalive_is_in_order(
         assert link.closure is not None
 
 
+async def test_the_keepalive_does_nothing_to_a_connection_that_is_closing(
+    nursery: trio.Nursery,
+) -> None:
+    link, _ = open_link(nursery)
+    link.close(1000, None, "test")
+    waiting = link.outgoing.size
+
+    link.probe()
+    link.give_up(40)
+
+    assert link.closure is not None
+    assert (link.outgoing.size, link.closure.reason.code) == (waiting, 1000)
+    await settle(link, nursery)
+
+
 async def test_reading_pauses_when_the_inbox_is_full_and_goes_on_when_it_has_room(
     nursery: trio.Nursery,
 ) -> None:

@@ -1,7 +1,8 @@
 """Test applications without a network: handlers in memory, channels, pairs, and bad networks.
 
 Everything here goes through the real opening handshake and the real protocol, only that the stream
-is memory, so it all runs under `trio.testing.MockClock`: a day of keepalive takes milliseconds.
+is memory, so it all runs under `trio.testing.MockClock`: a day of keepalive takes about
+a second.
 """
 
 from trio_ws.testing._channels import MemoryChannel, channel_pair
