@@ -46,14 +46,16 @@ help:
 demo: $(PACKAGE)
 	$(BIN)/python scripts/demo.py
 
-# --verifytypes asks the interpreter where the package is, and does not follow editable installs.
+# --verifytypes asks the first python on the PATH where packages are, and does not follow editable
+# installs.
 test: $(TOOLS) $(NODE_MODULES)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	PYTHONPATH="$(CURDIR)" $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes trio_ws --ignoreexternal
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)" \
+		$(BIN)/pyright --verifytypes trio_ws --ignoreexternal
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 

@@ -52,14 +52,14 @@ class Arrival:
         self.stream = stream
         self.remote = remote
         # Asked now, because a closed socket has no addresses any more.
-        self.local = endpoint_of(stream, local=True)
+        self.local: Endpoint | str = endpoint_of(stream, local=True)
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None
         """The connection, once the request was accepted."""
         self.answer: Response | None = None
         """What answers a request that `accept` could not accept."""
-        self.answer_head = b""
+        self.answer_head: bytes = b""
         """The 101, once the request was accepted."""
         self.draining = False
         """Whether the server is going away, and accepts nothing any more."""

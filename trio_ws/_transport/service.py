@@ -84,10 +84,10 @@ class Service:
         self._keepalive = keepalive
         self._propagate = propagate
         self._propagated: Exception | None = None
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.connections: set[Connection] = set()
         """The connections that are open."""
-        self.draining = False
+        self.draining: bool = False
         """Whether opening handshakes are refused with 503."""
         self._waiting: set[Arrival] = set()
 

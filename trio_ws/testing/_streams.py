@@ -57,9 +57,9 @@ class _Pipe:
         self._capacity = capacity
         self._data = bytearray()
         self._changed = trio.lowlevel.ParkingLot()
-        self.ended = False
+        self.ended: bool = False
         """Whether the sender will send no more."""
-        self.abandoned = False
+        self.abandoned: bool = False
         """Whether the receiver will read no more."""
 
     async def put(self, data: memoryview) -> None:
