@@ -377,3 +377,21 @@ async def test_connection_of_a_server_that_is_stopped_twice_ends_once(
         served.stop()
 
         assert await peer.receive_close() == 1001
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_interrupt_of_a_handler_is_not_lost_when_its_server_is_cancelled(
+    interrupt: type[BaseException], autojump_clock: MockClock
+) -> None:
+    listener = MemoryListener()
+
+    async def interrupted(request: trio_ws.Request) -> None:
+        async with request.accept():
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise interrupt
+
+    await listener.open().send_all(HANDSHAKE)
+    with pytest.raises(interrupt), trio.move_on_after(1):
+        await trio_ws.serve(interrupted, listeners=[listener])
