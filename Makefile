@@ -43,7 +43,7 @@ help:
 	@echo 'make test-all  the same on every Python from 3.11 to 3.14 found here'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
-	@echo 'make bench     measure trio_ws beside its peers in some minutes; FULL=1 takes hours'
+	@echo 'make bench     measure trio_ws beside its peers in minutes; FULL=1 in more than an hour'
 	@echo 'make bench-curves  measure how cost grows with connections, sizes and queues'
 	@echo 'make clean     remove what the above made'
 	@echo
@@ -126,8 +126,12 @@ $(TOOLS): $(PACKAGE)
 	$(PIP) install --group dev
 	@touch $@
 
+# One by one if they do not go in together: not each peer has a wheel for each system.
 $(PEERS): $(PACKAGE)
-	$(PIP) install --group bench
+	$(PIP) install --group bench || $(BIN)/python -c 'import tomllib; \
+		groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; \
+		print(*groups["bench"], sep="\n")' | \
+		while read -r peer; do $(PIP) install "$$peer" || true; done
 	@touch $@
 
 benchmarks/node/node_modules/.package-lock.json: benchmarks/node/package.json \

@@ -1,6 +1,7 @@
 """The command: ``python -m benchmarks``, which is what `make bench` runs."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from benchmarks import machine, works
 from benchmarks.generator import Generator as LoadGenerator
 from benchmarks.peers import PEERS, ROOT
 from benchmarks.report import Report, table
-from benchmarks.runner import count, run
+from benchmarks.runner import Results, count, run
 from benchmarks.works import Work
 
 
@@ -34,9 +35,16 @@ def main() -> str | None:
     print(f"load generator: {generator.name}")
     for name, reason in absent.items():
         print(f"absent: {name}: {reason}")
+    results: Results = {}
+    interrupted = False
+    # Trio knows how to stop at Ctrl-C, with the servers; so let it be asked to end in the same way.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with _progress(count(chosen, peers, rounds)) as progress:
-        measure = partial(run, rounds=rounds, seconds=seconds, progress=progress)
-        results = trio.run(measure, chosen, peers, generator)
+        measure = partial(run, rounds=rounds, seconds=seconds, progress=progress, results=results)
+        try:
+            trio.run(measure, chosen, peers, generator)
+        except KeyboardInterrupt:
+            interrupted = True
     report = Report(
         machine=description,
         settings={
@@ -44,6 +52,7 @@ def main() -> str | None:
             "rounds": str(rounds),
             "seconds a measurement": f"{seconds:g}",
             "load generator": generator.name,
+            **({"interrupted": "what follows is incomplete"} if interrupted else {}),
         },
         works=chosen,
         peers=peers,
@@ -73,11 +82,11 @@ def _parse() -> argparse.Namespace:
 
 def _plan(options: argparse.Namespace) -> tuple[str, list[Work], int, float]:
     if options.full:
-        kind, chosen, rounds, seconds = "full", [*works.full(), *works.curves()], 5, 2.0
+        kind, chosen, rounds, seconds = "full", [*works.full(), *works.curves()], 3, 1.0
     elif options.curves:
         kind, chosen, rounds, seconds = "curves", works.curves(), 3, 0.5
     else:
-        kind, chosen, rounds, seconds = "quick", works.quick(), 3, 0.6
+        kind, chosen, rounds, seconds = "quick", works.quick(), 3, 0.4
     chosen = [work for work in chosen if _matches(work.name, options.works, ";")]
     return kind, chosen, options.rounds or rounds, options.seconds or seconds
 

@@ -39,7 +39,12 @@ Results = dict[str, dict[str, Result]]
 
 def count(works: Sequence[Work], peers: Sequence[Peer], rounds: int) -> int:
     """Return how many measurements there will be."""
-    return rounds * sum(refusal(work, peer) is None for work in works for peer in peers)
+    return sum(
+        1 if work.once else rounds
+        for work in works
+        for peer in peers
+        if refusal(work, peer) is None
+    )
 
 
 def refusal(work: Work, peer: Peer) -> str | None:
@@ -59,18 +64,24 @@ async def run(
     rounds: int,
     seconds: float,
     progress: Progress = lambda _: None,
+    results: Results | None = None,
 ) -> Results:
     """Measure all works of all peers; the peers take turns within each work.
 
-    A measurement that fails is noted, and costs the others nothing.
+    A measurement that fails is noted, and costs the others nothing. The results given are filled,
+    and returned, so that an interrupted run has something to tell.
     """
-    results: Results = {work.name: {peer.name: Result() for peer in peers} for work in works}
+    results = {} if results is None else results
+    for work in works:
+        results[work.name] = {peer.name: Result() for peer in peers}
     with _certificate() as certificate:
         for number in range(rounds):
             # What grows or warms up over time hits the first and the last alike.
             turns = list(peers) if number % 2 == 0 else list(reversed(peers))
             async with _open_servers(certificate) as servers:
                 for work in works:
+                    if work.once and number:
+                        continue
                     for peer in turns:
                         result = results[work.name][peer.name]
                         if (reason := refusal(work, peer)) is not None:

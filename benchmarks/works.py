@@ -36,6 +36,8 @@ class Work:
     """Whether the server passes each message on to all."""
     fresh: bool = False
     """Whether it needs a server that has done nothing yet."""
+    once: bool = False
+    """Whether one round is enough, since noise does not touch it."""
     curve: str = ""
     """The curve it is a point of, if any."""
     at: int = 0
@@ -95,6 +97,7 @@ def _special() -> list[Work]:
             load=Load(work="idle", connections=idle, warmup=1, seconds=0.1),
             unit=Unit.MEMORY,
             fresh=True,
+            once=True,
         ),
     ]
 
