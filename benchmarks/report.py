@@ -83,6 +83,7 @@ class Report:
             versions = ", ".join(f"{name} {text}" for name, text in peer.versions().items())
             lines.append(f"- {peer.name}: {versions}")
         lines += [f"- absent: {name}: {reason}" for name, reason in self.absent.items()]
+        lines += ["", *summary(self.works, self.peers, self.results)]
         for work in self.works:
             lines += ["", f"### {work.name}", "", *table(work, self.results[work.name])]
         return "\n".join(lines) + "\n"
@@ -101,6 +102,16 @@ def _measure(work: Work) -> Callable[[Sample], float]:
     return lambda sample: sample.cpu * 1e6 / sample.messages
 
 
+def summary(works: Sequence[Work], peers: Sequence[Peer], results: Results) -> list[str]:
+    """Return one table of what is compared: a line for each work, a column for each peer."""
+    rows = [["work", "unit", *(peer.name for peer in peers)]]
+    for work in works:
+        done = [results[work.name][peer.name] for peer in peers]
+        figures = [_figure(value(work, result)) if result.samples else _DASH for result in done]
+        rows.append([work.name, _title(work), *figures])
+    return _aligned(rows)
+
+
 def table(work: Work, results: Mapping[str, Result]) -> list[str]:
     """Return the table of a work, the best first."""
     columns = ["peer", _title(work), f"x {REFERENCE}"]
@@ -110,9 +121,7 @@ def table(work: Work, results: Mapping[str, Result]) -> list[str]:
     ranking = sorted(done, key=lambda name: value(work, done[name]))
     reference = value(work, done[REFERENCE]) if REFERENCE in done else None
     rows = [columns, *(_row(work, name, done[name], reference) for name in ranking)]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
-    lines = [_line(row, widths) for row in rows]
-    lines.insert(1, _line(["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])], widths))
+    lines = _aligned(rows)
     notes = [f"- {name}: {r.refusal}" for name, r in results.items() if r.refusal]
     notes += [
         f"- {name}, {len(result.failures)} time{'s' * (len(result.failures) > 1)} without result: "
@@ -129,6 +138,13 @@ def _nouns(work: Work) -> tuple[str, str]:
 
 def _title(work: Work) -> str:
     return work.unit.value.replace("message", _nouns(work)[0])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
+    lines.insert(1, _line(["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])], widths))
+    return lines
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -196,6 +212,8 @@ def _draw_bars(report: Report, path: Path) -> list[Path]:
         axes.set_title(work.name, fontsize=10, loc="left", fontweight="bold")
         axes.set_xlabel(f"{_title(work)} (log scale; less is better)", fontsize=8)
         axes.tick_params(labelsize=8)
+        # The bars say their own figures; labels between the powers of ten run into each other.
+        axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
