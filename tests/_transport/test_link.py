@@ -252,6 +252,8 @@ async def test_the_peers_close_is_answered_with_its_code(
     assert link.closure is not None
     assert (link.closure.by, int(link.closure.reason.code)) == ("remote", code)
     assert str(link.closure.reason) == reason
+    # trio-websocket's word for no reason is None.
+    assert link.closure.reason.reason == (reason or None)
     assert link.over
     await settle(link, nursery)
 
@@ -585,6 +587,21 @@ async def test_a_close_at_the_moment_of_the_keepalive_is_in_order(
 
         await settle(link, nursery)
         assert link.closure is not None
+
+
+async def test_the_keepalive_does_nothing_to_a_connection_that_is_closing(
+    nursery: trio.Nursery,
+) -> None:
+    link, _ = open_link(nursery)
+    link.close(1000, None, "test")
+    waiting = link.outgoing.size
+
+    link.probe()
+    link.give_up(40)
+
+    assert link.closure is not None
+    assert (link.outgoing.size, link.closure.reason.code) == (waiting, 1000)
+    await settle(link, nursery)
 
 
 async def test_reading_pauses_when_the_inbox_is_full_and_goes_on_when_it_has_room(

@@ -16,6 +16,7 @@ import trio_ws.testing
 from tests.invariants.peers import (
     CLOSE,
     HANDSHAKE,
+    NET,
     PING,
     TEXT,
     MemoryListener,
@@ -291,7 +292,8 @@ async def _serve_until(end: Callable[[], None], where: str, goodbyes: list[int])
     peers = [Peer(listener.open()) for _ in range(3)]
     # A system task has no part in how the program ends.
     trio.lowlevel.spawn_system_task(play)
-    await trio_ws.serve(handler, listeners=[listener])
+    with trio.fail_after(NET):
+        await trio_ws.serve(handler, listeners=[listener])
 
 
 @trio.lowlevel.enable_ki_protection
@@ -326,7 +328,8 @@ def test_exit_in_a_group_of_a_handler_ends_the_program_and_its_errors_are_failur
     async def main() -> None:
         listener = MemoryListener()
         trio.lowlevel.spawn_system_task(listener.open().send_all, HANDSHAKE)
-        await trio_ws.serve(handler, listeners=[listener])
+        with trio.fail_after(NET):
+            await trio_ws.serve(handler, listeners=[listener])
 
     with pytest.raises(SystemExit):
         trio.run(main)
@@ -374,3 +377,21 @@ async def test_connection_of_a_server_that_is_stopped_twice_ends_once(
         served.stop()
 
         assert await peer.receive_close() == 1001
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_interrupt_of_a_handler_is_not_lost_when_its_server_is_cancelled(
+    interrupt: type[BaseException], autojump_clock: MockClock
+) -> None:
+    listener = MemoryListener()
+
+    async def interrupted(request: trio_ws.Request) -> None:
+        async with request.accept():
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise interrupt
+
+    await listener.open().send_all(HANDSHAKE)
+    with pytest.raises(interrupt), trio.move_on_after(1):
+        await trio_ws.serve(interrupted, listeners=[listener])

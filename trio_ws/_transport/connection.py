@@ -21,7 +21,7 @@ import trio.abc
 import trio_websocket
 
 from trio_ws._config import Limits
-from trio_ws._errors import CloseReason, ConnectionClosed
+from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
 from trio_ws._transport.tasks import open_tasks
@@ -275,8 +275,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             The round trip in seconds.
 
         Raises:
-            ConnectionClosed: The connection ended before the pong came.
-            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            ConnectionClosed: The connection ended before the pong came. It is also a
+                `trio.ClosedResourceError` if this side has called `aclose`, or left the block.
             ValueError: The payload is too long, or on its way already.
 
         Cancellation:
@@ -284,8 +284,11 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         # mypy: trio-websocket's returns None; a caller of it does not miss that.
         if self._link.closure is not None:
-            raise self._link.error()
-        return await self._link.ping(payload)
+            raise self._error()
+        try:
+            return await self._link.ping(payload)
+        except trio.ClosedResourceError:
+            raise self._error() from None
 
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong nobody asked for (RFC 6455 §5.5.3).
@@ -294,8 +297,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             payload: What it carries, at most 125 bytes.
 
         Raises:
-            ConnectionClosed: The connection is closed or closing.
-            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            ConnectionClosed: The connection is closed or closing. It is also a
+                `trio.ClosedResourceError` if this side has called `aclose`, or left the block.
             ValueError: The payload is too long.
 
         Cancellation:
@@ -303,7 +306,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         await trio.lowlevel.checkpoint()
         if self._link.closure is not None:
-            raise self._link.error()
+            raise self._error()
         self._link.push_pong(payload or b"")
 
     async def get_message(self) -> Message:
@@ -318,7 +321,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         try:
             return await self.receive()
         except trio.ClosedResourceError:
-            raise self._closed_here() from None
+            raise self._error() from None
 
     async def send_message(self, message: Sendable) -> None:
         """Send one message, as trio-websocket does.
@@ -336,12 +339,15 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         try:
             await self.send(message)
         except trio.ClosedResourceError:
-            raise self._closed_here() from None
+            raise self._error() from None
 
-    def _closed_here(self) -> ConnectionClosed:
+    def _error(self) -> Exception:
+        """Make the error for using the connection after its end as trio-websocket's users do."""
         closure = self._link.closure
         assert closure is not None
-        return ConnectionClosed(closure.reason, closure.detail)
+        if closure.own:
+            return ConnectionClosedHere(closure.reason, closure.detail)
+        return self._link.error()
 
     async def wait_closed(self) -> None:
         """Wait until the closing handshake is done, or the connection is lost.
@@ -369,6 +375,9 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
         Yields:
             The nursery. What is started in it after the close is cancelled at once.
+
+        Cancellation:
+            Reaches the block and the tasks, as with any nursery.
         """
         async with open_tasks(self._link) as nursery:
             yield nursery

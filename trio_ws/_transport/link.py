@@ -231,11 +231,12 @@ class Link:
     def _handle_close(self, event: CloseConnection) -> None:
         state = self.engine.state
         if state is ConnectionState.REMOTE_CLOSING:
-            reason = CloseReason(int(event.code), event.reason)
+            # trio-websocket's word for no reason is None.
+            reason = CloseReason(int(event.code), event.reason or None)
             self._end(Closure(reason, "remote", f"{self.peer} closed the connection"))
             # RFC 6455 §5.5.1: the answer echoes the code. What was sent before it is flushed first.
             self.outgoing.push_close(self.engine.send(CloseConnection(code=event.code)))
-            self.wire.begin_close(answered=True)
+            self.wire.begin_close(answered=True, linger=False)
             self._settle()
         elif state is ConnectionState.CLOSED:
             self.wire.answer_arrived()
@@ -250,7 +251,7 @@ class Link:
         if self.engine.state is ConnectionState.OPEN:
             self._fail(Closure(reason, "local", f"{self.peer} broke the protocol: {what}"))
         else:
-            self.wire.answer_arrived()
+            self.wire.answer_arrived(linger=True)
             self._settle()
 
     def _fail(self, closure: Closure) -> None:
@@ -416,6 +417,8 @@ class Link:
 
     def probe(self) -> None:
         """Send a ping of the keepalive; its pong is life like any other byte."""
+        if self.closure is not None:
+            return
         # One that was not even written is replaced: the lane stays bounded, however long it lasts.
         self.outgoing.withdraw_ping(self._probe)
         self._probe = self.engine.send(Ping(payload=os.urandom(4)))
@@ -424,6 +427,8 @@ class Link:
 
     def give_up(self, silence: float) -> None:
         """Drop a peer that stayed silent."""
+        if self.closure is not None:
+            return
         text = f"nothing was heard for {silence:g} seconds"
         detail = f"{self.peer} was dropped by the keepalive: {text}"
         self._deaf = True

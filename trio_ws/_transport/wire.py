@@ -13,7 +13,9 @@ Ending goes through `begin_close`, once, and then takes its course, whoever is c
 All of it together has `close_timeout`; then, or after `abort`, the line is cut at once. A server
 half-closes first and a client waits for that (RFC 6455 §7.1.1). Half-closing and reading on until
 the peer has ended, instead of just closing, keeps the kernel from answering data that is still
-under way with a reset, which would destroy the Close frame before the peer has read it.
+under way with a reset, which would destroy the Close frame before the peer has read it. Behind the
+peer's own Close nothing may be under way, so then a server does not wait for its end; some clients
+never end by themselves.
 """
 
 import logging
@@ -172,11 +174,14 @@ class Wire(ABC):
         if self._closing is not None:
             self._closing.flushed.set()
 
-    def begin_close(self, *, answered: bool, half_close_first: bool = False) -> None:
+    def begin_close(
+        self, *, answered: bool, linger: bool = True, half_close_first: bool = False
+    ) -> None:
         """Begin to end the line; further calls change nothing.
 
         Args:
             answered: Whether the peer's Close is here already, or none is expected.
+            linger: Whether the peer may still be sending, so that its end has to be waited for.
             half_close_first: Half-close as a server does, although this is a client.
         """
         if self._closing is not None or self._nursery is None:
@@ -184,6 +189,7 @@ class Wire(ABC):
         self.write_soon()
         self._half_close_first = self._half_close_first or half_close_first
         self._closing = _Closing(self._close_timeout)
+        self._closing.linger = linger
         if not self._writing:
             self._closing.flushed.set()
         if answered or not self._reading:
@@ -192,9 +198,14 @@ class Wire(ABC):
             self._closing.ended.set()
         self._nursery.start_soon(self._close, self._closing)
 
-    def answer_arrived(self) -> None:
-        """Note that the peer's Close is here."""
+    def answer_arrived(self, *, linger: bool = False) -> None:
+        """Note that the peer's Close is here, or that it will not come any more.
+
+        Args:
+            linger: As for `begin_close`: it will not come, and the peer may still be sending.
+        """
         if self._closing is not None:
+            self._closing.linger = linger
             self._closing.answered.set()
 
     def abort(self) -> None:
@@ -209,7 +220,9 @@ class Wire(ABC):
             with closing.scope:
                 await closing.flushed.wait()
                 await closing.answered.wait()
-                if not self._half_close_first or await half_close(self._stream):
+                if not self._half_close_first or (
+                    await half_close(self._stream) and closing.linger
+                ):
                     await closing.ended.wait()
             self._outgoing.clear()
             self._stop()
@@ -302,13 +315,14 @@ class StreamWire(Wire):
 class _Closing:
     """How far the end of a line has come."""
 
-    __slots__ = ("answered", "ended", "flushed", "scope")
+    __slots__ = ("answered", "ended", "flushed", "linger", "scope")
 
     def __init__(self, timeout: float) -> None:
         self.scope = trio.move_on_after(timeout)
         self.flushed = trio.Event()
         self.answered = trio.Event()
         self.ended = trio.Event()
+        self.linger = True
 
 
 async def write_all(
@@ -382,6 +396,9 @@ async def cut(stream: trio.abc.AsyncResource) -> None:
         It is closed all the same.
     """
     try:
-        await trio.aclose_forcefully(stream)
+        # It waits for nobody, so the shield needs no deadline. Without it a cancellation would
+        # take the place of the error that is on its way out, a KeyboardInterrupt for one.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
     except Exception:
         _logger.exception("closing the stream failed")
