@@ -439,7 +439,7 @@ async def test_reader_that_never_reads_is_dropped_with_keepalive_and_write_timeo
         with pytest.raises(trio_ws.ConnectionClosedError):
             await _send_for_ever(connections[0])
 
-        await until(connections[0]._link.wire.stopped.is_set)  # noqa: SLF001
+        await connections[0]._link.wire.wait_stopped()  # noqa: SLF001
         await peer.read_to_end()
 
 
