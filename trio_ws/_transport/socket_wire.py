@@ -71,7 +71,7 @@ class SocketWire(Wire):
         try:
             if not rest or self._hand_over(rest):
                 self._watch(READ)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - it is logged
             self._failed(failure)
 
     def _watch(self, interest: int) -> None:
@@ -90,7 +90,7 @@ class SocketWire(Wire):
                 self.flush()
             if read and self._interest & READ:
                 self._read()
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - it is logged
             self._failed(failure)
 
     def _failed(self, failure: Exception) -> None:
@@ -99,9 +99,10 @@ class SocketWire(Wire):
         self._end_reading(failure)
 
     def _read(self) -> None:
+        if not self._is_ours():
+            self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
+            return
         try:
-            if not self._is_ours():
-                raise OSError("the socket is closed")
             data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
             return

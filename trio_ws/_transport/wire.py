@@ -274,8 +274,8 @@ class StreamWire(Wire):
         self._reading_ended(error)
 
     def _go_on(self) -> None:
-        if self._running is not None:
-            self._running.set()
+        assert self._running is not None
+        self._running.set()
 
     def _start_writing(self) -> None:
         assert self._nursery is not None
