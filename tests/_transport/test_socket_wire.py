@@ -621,3 +621,28 @@ async def test_a_wire_gets_another_poller_when_its_own_has_ended(
         await other.peer.aclose()
 
     assert data == b"written"
+
+
+async def test_a_wire_serves_a_tcp_connection_on_the_loopback_interface(
+    nursery: trio.Nursery,
+) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    peer = await trio.open_tcp_stream(*listener.socket.getsockname())
+    owner, outgoing, poller = Owner(), Outgoing(inf), Poller(SpyWatcher())
+    stream = await listener.accept()
+    wire = SocketWire(
+        stream, outgoing, owner, poller=poller, client=False, write_timeout=20, close_timeout=5
+    )
+    outgoing.push(b"hello")
+    wire.start(nursery, b"")
+
+    await peer.send_all(b"goodbye")
+    await peer.send_eof()
+    wire.begin_close(answered=False)
+    data = await read_to_end(peer)
+    await wire.wait_stopped()
+    await peer.aclose()
+    await listener.aclose()
+
+    assert data == b"hello"
+    assert (owner.data, owner.ends) == (b"goodbye", [None])
