@@ -20,6 +20,8 @@ from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from trio_ws._protocol.engine import Engine
 from trio_ws._transport.link import READ_AHEAD, EngineLike, Link
+from trio_ws._transport.poller import current_poller
+from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._types import Message
 from trio_ws.testing import stream_pair
 
@@ -820,4 +822,50 @@ async def test_the_error_tells_which_connection_it_is_of(nursery: trio.Nursery) 
 
     assert isinstance(error, ConnectionClosed)
     assert error.source is link
+    await settle(link, nursery)
+
+
+async def test_a_link_without_scopes_has_none_to_forget(nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+
+    link.discard_scope(trio.CancelScope())
+
+    assert link.closure is None
+    await settle(link, nursery)
+
+
+async def test_several_tasks_can_wait_for_the_end(nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery)
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(link.wait_over)
+        waiting.start_soon(link.wait_over)
+        await wait_all_tasks_blocked()
+        await peer.send(CloseConnection(1000))
+
+    assert link.over
+    await settle(link, nursery)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("poller", [True, False])
+async def test_a_socket_that_closes_behind_its_head_is_never_probed(
+    poller: bool,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A wire of the poller hands over what was read behind the head before `start` returns.
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", "0" if poller else "1")
+    here, there = trio.socket.socketpair()
+    link = Link(trio.SocketStream(here), Engine(client=False), Limits(), "peer")
+
+    polled = current_poller() is not None
+    rest = raw_frame(8, masked=True)
+    link.start(nursery, Keepalive(interval=1, timeout=1), head=b"head", rest=rest)
+    async with trio.SocketStream(there) as stream:
+        data = await stream.receive_some()
+        await trio.sleep(10)
+
+    assert data == b"head\x88\x00"
+    assert isinstance(link.wire, SocketWire) is polled
     await settle(link, nursery)

@@ -14,7 +14,6 @@ from trio_ws._transport import poller as poller_module
 from trio_ws._transport.poller import (
     READ,
     WRITE,
-    DescribedSelector,
     EpollWatcher,
     Polled,
     Poller,
@@ -90,8 +89,7 @@ def make_epoll_watcher() -> Watcher:
 
 def make_selector_watcher() -> Watcher:
     # The selector there is that has a descriptor: kqueue's or epoll's.
-    selector: DescribedSelector = selectors.DefaultSelector()  # type: ignore[assignment]
-    return SelectorWatcher(selector)
+    return SelectorWatcher(selectors.DefaultSelector())
 
 
 @pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
@@ -267,7 +265,7 @@ async def test_flush_runs_after_the_tasks_of_the_tick() -> None:
     poller.add(1001, served)
     counts: list[int] = []
 
-    async def queue() -> None:  # noqa: RUF029 - a task needs no checkpoint
+    async def queue() -> None:
         poller.flush_soon(served)
         counts.append(served.flushes)
 

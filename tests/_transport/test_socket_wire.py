@@ -2,6 +2,8 @@
 
 import logging
 import os
+import select
+import selectors
 import socket
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -20,7 +22,8 @@ from trio_ws._transport.wire import WireOwner
 pytestmark = [
     pytest.mark.network,
     pytest.mark.skipif(
-        poller_module.make_watcher() is None, reason="there is neither epoll nor kqueue"
+        not hasattr(select, "epoll") and not hasattr(selectors, "KqueueSelector"),
+        reason="there is neither epoll nor kqueue",
     ),
 ]
 
@@ -299,6 +302,21 @@ async def test_writing_goes_on_when_a_full_socket_has_room() -> None:
         assert bench.owner.stuck == 0
 
 
+async def test_writing_waits_for_a_socket_that_was_full_from_the_start() -> None:
+    async with open_bench() as bench:
+        # More than fits; the system takes a part.
+        size = os.write(bench.fd, bytes(8 * 1024 * 1024))
+        bench.write(b"last")
+        await wait_all_tasks_blocked()
+        before = bench.interest
+
+        await bench.drain(size + 4)
+        await wait_all_tasks_blocked()
+
+        assert before == READ | WRITE
+        assert bench.outgoing.size == 0
+
+
 async def test_many_small_writes_are_made_in_rounds() -> None:
     async with open_bench() as bench:
         bench.here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
@@ -458,6 +476,24 @@ async def test_a_close_is_over_after_the_close_timeout(mock_clock: MockClock) ->
         assert bench.outgoing.size == 0
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_close_that_is_cancelled_leaves_nothing_behind(answered: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        bench = Bench(nursery, client=False, write_timeout=20)
+        bench.wire.start(nursery, b"")
+        await bench.fill()
+        bench.wire.begin_close(answered=answered)
+        await wait_all_tasks_blocked()
+
+        nursery.cancel_scope.cancel()
+    await wait_all_tasks_blocked()
+
+    assert bench.wire.stopped
+    assert bench.watcher.closed
+    assert bench.here.fileno() == -1
+    await bench.peer.aclose()
+
+
 async def test_abort_cuts_a_stuck_and_paused_line_at_once() -> None:
     async with open_bench() as bench:
         await bench.fill()
@@ -585,3 +621,28 @@ async def test_a_wire_gets_another_poller_when_its_own_has_ended(
         await other.peer.aclose()
 
     assert data == b"written"
+
+
+async def test_a_wire_serves_a_tcp_connection_on_the_loopback_interface(
+    nursery: trio.Nursery,
+) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    peer = await trio.open_tcp_stream(*listener.socket.getsockname())
+    owner, outgoing, poller = Owner(), Outgoing(inf), Poller(SpyWatcher())
+    stream = await listener.accept()
+    wire = SocketWire(
+        stream, outgoing, owner, poller=poller, client=False, write_timeout=20, close_timeout=5
+    )
+    outgoing.push(b"hello")
+    wire.start(nursery, b"")
+
+    await peer.send_all(b"goodbye")
+    await peer.send_eof()
+    wire.begin_close(answered=False)
+    data = await read_to_end(peer)
+    await wire.wait_stopped()
+    await peer.aclose()
+    await listener.aclose()
+
+    assert data == b"hello"
+    assert (owner.data, owner.ends) == (b"goodbye", [None])

@@ -332,6 +332,25 @@ async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(
     assert bench.owner.ends == [None]
 
 
+async def test_a_line_stops_whether_nobody_waits_for_it_or_several_do(
+    nursery: trio.Nursery,
+) -> None:
+    lonely, _ = open_bench(nursery)
+    awaited, _ = open_bench(nursery)
+
+    lonely.wire.abort()
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(awaited.wire.wait_stopped)
+        waiting.start_soon(awaited.wire.wait_stopped)
+        await wait_all_tasks_blocked()
+        awaited.wire.abort()
+    await wait_all_tasks_blocked()
+    await awaited.wire.wait_stopped()
+
+    assert lonely.wire.stopped
+    assert awaited.wire.stopped
+
+
 async def test_a_client_waits_for_the_server_to_end_the_line(nursery: trio.Nursery) -> None:
     bench, peer = open_bench(nursery, client=True)
     bench.wire.begin_close(answered=True)

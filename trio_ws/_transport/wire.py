@@ -217,16 +217,19 @@ class Wire(ABC):
     @trio.lowlevel.enable_ki_protection
     async def _close(self, closing: "_Closing") -> None:
         try:
-            with closing.scope:
-                await closing.flushed.wait()
-                await closing.answered.wait()
-                if not self._half_close_first or (
-                    await half_close(self._stream) and closing.linger
-                ):
-                    await closing.ended.wait()
-            self._outgoing.clear()
-            self._stop()
-            await cut(self._stream)
+            try:
+                with closing.scope:
+                    await closing.flushed.wait()
+                    await closing.answered.wait()
+                    if not self._half_close_first or (
+                        await half_close(self._stream) and closing.linger
+                    ):
+                        await closing.ended.wait()
+            finally:
+                # Should a fault of ours end all tasks, the poller must not keep the socket.
+                self._outgoing.clear()
+                self._stop()
+                await cut(self._stream)
             await closing.ended.wait()
             await closing.flushed.wait()
         finally:
