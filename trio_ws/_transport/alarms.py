@@ -68,6 +68,7 @@ class Alarms:
             self._heap.clear()
             self._sleep.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
         while self._heap:
             with trio.CancelScope() as self._sleep:

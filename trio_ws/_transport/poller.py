@@ -93,6 +93,7 @@ class Poller:
             trio.lowlevel.reschedule(self._idle_flusher)
             self._idle_flusher = None
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve(self) -> None:
         try:
             with self._serving:
@@ -102,6 +103,7 @@ class Poller:
         finally:
             self._watcher.close()
 
+    @trio.lowlevel.enable_ki_protection
     async def _poll(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._watcher.fileno())
@@ -110,6 +112,7 @@ class Poller:
                 if (polled := self._sockets.get(fd)) is not None:
                     polled.ready(read=read, write=write)
 
+    @trio.lowlevel.enable_ki_protection
     async def _flush(self) -> None:
         while True:
             if not self._unwritten:
