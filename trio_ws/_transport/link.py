@@ -399,9 +399,9 @@ class Link:
             scope.cancel()
 
     def discard_scope(self, scope: trio.CancelScope) -> None:
-        """Forget a scope that was added."""
-        assert self._scopes is not None
-        self._scopes.discard(scope)
+        """Forget a scope."""
+        if self._scopes is not None:
+            self._scopes.discard(scope)
 
     # What the keepalive asks for; see `Probed`.
 
