@@ -54,6 +54,7 @@ demo: $(PACKAGE)
 
 # --verifytypes asks the first python on the PATH where packages are, and does not follow editable
 # installs.
+# Where there is neither epoll nor kqueue, tasks serve sockets: so the invariants are tested twice.
 test: $(TOOLS) $(NODE_MODULES)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -62,6 +63,7 @@ test: $(TOOLS) $(NODE_MODULES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)" \
 		$(BIN)/pyright --verifytypes trio_ws --ignoreexternal
+	TRIO_WS_NO_POLLER=1 $(BIN)/python -m pytest tests/invariants tests/interop
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
