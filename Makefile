@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all build format clean
+.PHONY: help demo test test-all build format bench bench-curves clean
 
 VENV ?= .venv
 VERSIONS := 3.14 3.13 3.12 3.11
@@ -30,6 +30,10 @@ TOOLS := $(VENV)/.tools
 NODE_MODULES := $(if $(shell command -v node >/dev/null && command -v npm), \
 	tests/node/node_modules/.package-lock.json)
 
+PEERS := $(VENV)/.peers
+NODE_PEER := $(if $(shell command -v node >/dev/null && command -v npm), \
+	benchmarks/node/node_modules/.package-lock.json)
+
 # pyright would ask the network whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -39,6 +43,8 @@ help:
 	@echo 'make test-all  the same on every Python from 3.11 to 3.14 found here'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
+	@echo 'make bench     measure trio_ws beside its peers in minutes; FULL=1 in more than an hour'
+	@echo 'make bench-curves  measure how cost grows with connections, sizes and queues'
 	@echo 'make clean     remove what the above made'
 	@echo
 	@echo 'PYTHON=/path/to/python chooses the interpreter (now: $(or $(PYTHON),none found)).'
@@ -46,14 +52,18 @@ help:
 demo: $(PACKAGE)
 	$(BIN)/python scripts/demo.py
 
-# --verifytypes asks the interpreter where the package is, and does not follow editable installs.
+# --verifytypes asks the first python on the PATH where packages are, and does not follow editable
+# installs.
+# Where there is neither epoll nor kqueue, tasks serve sockets: so the invariants are tested twice.
 test: $(TOOLS) $(NODE_MODULES)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	PYTHONPATH="$(CURDIR)" $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes trio_ws --ignoreexternal
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)" \
+		$(BIN)/pyright --verifytypes trio_ws --ignoreexternal
+	TRIO_WS_NO_POLLER=1 $(BIN)/python -m pytest tests/invariants tests/interop
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
@@ -89,10 +99,17 @@ format: $(TOOLS)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# A peer that cannot be installed is named as absent, and does not stop the others.
+bench: $(PEERS) $(NODE_PEER)
+	$(BIN)/python -m benchmarks $(if $(FULL),--full) $(BENCH)
+
+bench-curves: $(PEERS) $(NODE_PEER)
+	$(BIN)/python -m benchmarks --curves $(BENCH)
+
 clean:
-	rm -rf .venv .venvs build dist *.egg-info tests/node/node_modules .coverage htmlcov
+	rm -rf .venv .venvs build dist *.egg-info tests/node/node_modules benchmarks/node/node_modules .coverage htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find trio_ws tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
+	find trio_ws tests examples scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(INTERPRETER):
 	@test -n '$(PYTHON_VERSION)' || { \
@@ -111,6 +128,19 @@ $(PACKAGE): $(INTERPRETER) pyproject.toml
 
 $(TOOLS): $(PACKAGE)
 	$(PIP) install --group dev
+	@touch $@
+
+# One by one if they do not go in together: not each peer has a wheel for each system.
+$(PEERS): $(PACKAGE)
+	$(PIP) install --group bench || $(BIN)/python -c 'import tomllib; \
+		groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; \
+		print(*groups["bench"], sep="\n")' | \
+		while read -r peer; do $(PIP) install "$$peer" || true; done
+	@touch $@
+
+benchmarks/node/node_modules/.package-lock.json: benchmarks/node/package.json \
+		benchmarks/node/package-lock.json
+	cd benchmarks/node && npm ci
 	@touch $@
 
 tests/node/node_modules/.package-lock.json: tests/node/package.json tests/node/package-lock.json

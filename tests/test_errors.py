@@ -11,6 +11,7 @@ from trio_ws._errors import (
     CloseReason,
     ConnectionClosed,
     ConnectionClosedError,
+    ConnectionClosedHere,
     ConnectionClosedOK,
     HandshakeError,
     HandshakeRejected,
@@ -96,6 +97,14 @@ def test_closed_connection_has_no_source_unless_it_is_told() -> None:
     assert close_error(CloseReason(1000, None), "").source is None
 
 
+def test_closing_it_oneself_is_both_a_closed_connection_and_a_closed_resource() -> None:
+    error = ConnectionClosedHere(CloseReason(1000, None), "this side closed")
+
+    assert isinstance(error, trio_websocket.ConnectionClosed)
+    assert isinstance(error, trio.ClosedResourceError)
+    assert str(error) == "this side closed (code 1000 NORMAL_CLOSURE)"
+
+
 def test_closed_connection_survives_pickling() -> None:
     error = close_error(CloseReason(1011, "oops"), "it broke")
 
@@ -176,3 +185,7 @@ def test_rejected_handshake_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
 
     assert (again.url, again.response, str(again)) == (error.url, error.response, str(error))
+
+
+def test_close_reason_is_true_without_a_text_too() -> None:
+    assert CloseReason(1000, None)

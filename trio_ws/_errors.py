@@ -23,6 +23,11 @@ class CloseReason(str, trio_websocket.CloseReason):  # noqa: SLOT000 - see above
         """Make the text; trio-websocket's initialiser sets the code."""
         return super().__new__(cls, reason or "")
 
+    def __bool__(self) -> bool:
+        # An object that says why is there, also when no text came with it: code written for
+        # trio-websocket asks `if connection.closed`.
+        return True
+
     def __repr__(self) -> str:
         return f"CloseReason({int(self.code)}, {str(self)!r})"
 
@@ -122,12 +127,20 @@ class ConnectionClosedError(ConnectionClosed, trio.BrokenResourceError):
     """
 
 
+class ConnectionClosedHere(ConnectionClosed, trio.ClosedResourceError):
+    """This side has closed the connection, and uses it by a method that trio-websocket has, too.
+
+    It is a `trio.ClosedResourceError`, as for any channel, and still a `ConnectionClosed`, because
+    code written for trio-websocket expects nothing else.
+    """
+
+
 def describe_close(reason: CloseReason) -> str:
     """Describe a close in one line, with nothing of the peer's text left unescaped."""
     code = int(reason.code)
     name = "" if reason.name == "PRIVATE_RESERVED" else f" {reason.name}"
     text = f"code {code}{name}"
-    return f"{text}, reason {str(reason)!r}" if reason else text
+    return f"{text}, reason {str(reason)!r}" if str(reason) else text
 
 
 def close_error(reason: CloseReason, detail: str) -> ConnectionClosed:

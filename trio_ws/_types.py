@@ -88,7 +88,7 @@ class Headers(Mapping[str, str]):
             control character, or a character outside of Latin-1.
     """
 
-    __slots__ = ("_index", "fields")
+    __slots__ = ("fields",)
 
     fields: tuple[tuple[str, str], ...]
     """Every field as a pair of name and value, in order."""
@@ -100,14 +100,16 @@ class Headers(Mapping[str, str]):
             pairs = cast("Mapping[str, str]", fields).items()
         else:
             pairs = fields
+        # No index by name: it would be made for every request, and outlive it with the connection,
+        # for the sake of some ten look-ups among some ten fields.
         self.fields = tuple(_checked(name, value) for name, value in pairs)
-        self._index: dict[str, list[str]] = {}
-        for name, value in self.fields:
-            self._index.setdefault(name.lower(), []).append(value)
 
     def __getitem__(self, name: str) -> str:
         """Return the value of a name, repeats joined with a comma."""
-        return ", ".join(self._index[name.lower()])
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, each once."""
@@ -119,11 +121,11 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         """Count the distinct names."""
-        return len(self._index)
+        return len({name.lower() for name, _ in self.fields})
 
     def __contains__(self, name: object) -> bool:
         """Tell whether the name is there."""
-        return isinstance(name, str) and name.lower() in self._index
+        return isinstance(name, str) and bool(self.get_all(name))
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields in order, names without regard to case."""
@@ -136,7 +138,8 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> list[str]:
         """Return every value of a name, in order; an empty list when it is missing."""
-        return list(self._index.get(name.lower(), ()))
+        wanted = name.lower()
+        return [value for name, value in self.fields if name.lower() == wanted]
 
     def __repr__(self) -> str:
         return f"Headers({list(self.fields)!r})"

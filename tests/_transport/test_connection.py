@@ -190,6 +190,44 @@ async def test_using_a_connection_that_this_side_closed_raises_closed_resource(
         await use(client)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        Connection.get_message,
+        lambda connection: connection.send_message("x"),
+        Connection.ping,
+        Connection.pong,
+    ],
+)
+async def test_what_trio_websocket_has_too_says_after_this_sides_close_what_it_says_there(
+    use: Use, pair: Pair
+) -> None:
+    client, _ = pair
+    await client.aclose(4001, "bye")
+
+    with pytest.raises(trio_websocket.ConnectionClosed) as caught:
+        await use(client)
+    assert isinstance(caught.value, trio.ClosedResourceError)
+    assert isinstance(caught.value.reason, trio_websocket.CloseReason)
+    assert (caught.value.reason.code, caught.value.reason.reason) == (4001, "bye")
+
+
+async def test_a_ping_under_way_says_that_this_side_closed(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    async with open_near(engine_type) as (near, peer):
+
+        async def answer_the_close() -> None:
+            await wait_all_tasks_blocked()
+            nursery.start_soon(near.aclose)
+            await peer.send(CloseConnection(1000))
+
+        nursery.start_soon(answer_the_close)
+        with pytest.raises(trio_websocket.ConnectionClosed) as caught:
+            await near.ping()
+        assert isinstance(caught.value, trio.ClosedResourceError)
+
+
 @pytest.mark.parametrize("use", USES)
 async def test_using_a_connection_that_the_peer_closed_raises_connection_closed(
     use: Use, pair: Pair

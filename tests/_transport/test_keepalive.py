@@ -1,4 +1,4 @@
-"""`keep_alive` probes a silent peer, gives up a dead one, and blames no healthy one."""
+"""`Watch` probes a silent peer, gives up a dead one, and blames no healthy one."""
 
 from math import inf
 
@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_ws._config import Keepalive
-from trio_ws._transport.keepalive import Probed, keep_alive
+from trio_ws._transport.keepalive import Probed, Watch
 
 
 class Peer(Probed):
@@ -20,7 +20,7 @@ class Peer(Probed):
     def __init__(self, answers_after: float = inf) -> None:
         self._answers_after = answers_after
         self._heard = trio.current_time()
-        self._resumed: trio.Event | None = None
+        self._paused = False
         self.probes: list[float] = []
         self.silence: float | None = None
 
@@ -31,41 +31,38 @@ class Peer(Probed):
 
     @property
     def paused(self) -> bool:
-        return self._resumed is not None
-
-    async def wait_resumed(self) -> None:
-        assert self._resumed is not None
-        await self._resumed.wait()
+        return self._paused
 
     def probe(self) -> None:
         self.probes.append(trio.current_time())
 
     def give_up(self, silence: float) -> None:
+        assert self.silence is None
         self.silence = silence
 
     def speak(self) -> None:
         self._heard = trio.current_time()
 
     def pause(self) -> None:
-        self._resumed = trio.Event()
+        self._paused = True
 
     def resume(self) -> None:
-        assert self._resumed is not None
-        self._resumed.set()
-        self._resumed = None
+        self._paused = False
         self.speak()
 
 
-async def watch(peer: Peer, seconds: float, *, interval: float = 20, patience: float = 5) -> None:
-    """Watch a peer for so long."""
-    with trio.move_on_after(seconds):
-        await keep_alive(peer, Keepalive(interval=interval, timeout=patience))
+def start(peer: Peer, *, interval: float = 20, patience: float = 5) -> Watch:
+    """Begin to watch a peer."""
+    watch = Watch(peer, Keepalive(interval=interval, timeout=patience))
+    watch.go_on()
+    return watch
 
 
 async def test_a_silent_peer_is_probed_after_the_interval(autojump_clock: MockClock) -> None:
     peer = Peer()
+    start(peer)
 
-    await watch(peer, 24)
+    await trio.sleep(24)
 
     assert peer.probes == [20]
     assert peer.silence is None
@@ -75,10 +72,23 @@ async def test_a_silent_peer_is_given_up_after_interval_and_timeout(
     autojump_clock: MockClock,
 ) -> None:
     peer = Peer()
+    start(peer)
 
-    await keep_alive(peer, Keepalive(interval=20, timeout=5))
+    await trio.sleep(24.9)
+    before = peer.silence
+    await trio.sleep(0.2)
 
-    assert trio.current_time() == 25
+    assert before is None
+    assert peer.silence == 25
+
+
+async def test_a_peer_that_was_given_up_is_left_alone(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    start(peer)
+
+    await trio.sleep(1000)
+
+    assert peer.probes == [20]
     assert peer.silence == 25
 
 
@@ -86,18 +96,17 @@ async def test_a_peer_that_answers_is_probed_again_and_never_given_up(
     autojump_clock: MockClock,
 ) -> None:
     peer = Peer(answers_after=4.5)
+    start(peer)
 
-    await watch(peer, 24 * 3600)
+    await trio.sleep(24 * 3600)
 
     assert peer.silence is None
     assert peer.probes[:3] == [20, 44.5, 69]
 
 
-async def test_a_peer_that_speaks_is_not_probed(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_peer_that_speaks_is_not_probed(autojump_clock: MockClock) -> None:
     peer = Peer()
-    nursery.start_soon(watch, peer, 100)
+    start(peer)
 
     for _ in range(10):
         await trio.sleep(10)
@@ -106,11 +115,9 @@ async def test_a_peer_that_speaks_is_not_probed(
     assert peer.probes == []
 
 
-async def test_the_interval_counts_from_the_last_byte(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_the_interval_counts_from_the_last_byte(autojump_clock: MockClock) -> None:
     peer = Peer()
-    nursery.start_soon(watch, peer, 32)
+    start(peer)
 
     await trio.sleep(11)
     peer.speak()
@@ -119,30 +126,56 @@ async def test_the_interval_counts_from_the_last_byte(
     assert peer.probes == [31]
 
 
-async def test_a_peer_is_not_probed_while_reading_is_paused(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_any_byte_answers_a_probe(autojump_clock: MockClock) -> None:
     peer = Peer()
+    start(peer)
+
+    await trio.sleep(24)
+    peer.speak()
+    await trio.sleep(21)
+
+    assert peer.probes == [20, 44]
+    assert peer.silence is None
+
+
+async def test_a_peer_is_not_probed_while_reading_is_paused(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    watch = start(peer)
     peer.pause()
-    nursery.start_soon(watch, peer, 121)
 
     await trio.sleep(100)
     peer.resume()
+    watch.go_on()
     await trio.sleep(21)
 
     assert peer.probes == [120]
 
 
+async def test_a_short_pause_puts_the_probe_off(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    watch = start(peer)
+    await trio.sleep(5)
+
+    peer.pause()
+    await trio.sleep(5)
+    peer.resume()
+    watch.go_on()
+    await trio.sleep(21)
+
+    assert peer.probes == [30]
+
+
 async def test_a_peer_is_not_given_up_for_a_pause_after_the_probe(
-    autojump_clock: MockClock, nursery: trio.Nursery
+    autojump_clock: MockClock,
 ) -> None:
     peer = Peer()
-    nursery.start_soon(watch, peer, 124)
+    watch = start(peer)
     await trio.sleep(21)
 
     peer.pause()
     await trio.sleep(79)
     peer.resume()
+    watch.go_on()
     await trio.sleep(24)
 
     assert peer.probes == [20, 120]
@@ -150,14 +183,15 @@ async def test_a_peer_is_not_given_up_for_a_pause_after_the_probe(
 
 
 async def test_a_peer_that_falls_silent_after_a_pause_is_given_up(
-    autojump_clock: MockClock, nursery: trio.Nursery
+    autojump_clock: MockClock,
 ) -> None:
     peer = Peer()
+    watch = start(peer)
     peer.pause()
-    nursery.start_soon(watch, peer, inf)
 
     await trio.sleep(100)
     peer.resume()
+    watch.go_on()
     await trio.sleep(26)
 
     assert peer.silence == 25
@@ -165,8 +199,9 @@ async def test_a_peer_that_falls_silent_after_a_pause_is_given_up(
 
 async def test_a_peer_is_never_given_up_without_a_timeout(autojump_clock: MockClock) -> None:
     peer = Peer()
+    start(peer, patience=inf)
 
-    await watch(peer, 101, patience=inf)
+    await trio.sleep(101)
 
     assert peer.probes == [20, 40, 60, 80, 100]
     assert peer.silence is None
@@ -177,8 +212,36 @@ async def test_the_timeout_may_be_as_long_as_the_interval_or_longer(
     patience: float, autojump_clock: MockClock
 ) -> None:
     peer = Peer()
+    start(peer, patience=patience)
 
-    await watch(peer, inf, patience=patience)
+    await trio.sleep(2000)
 
     assert peer.probes == [20]
     assert peer.silence == 20 + patience
+
+
+@pytest.mark.parametrize("moment", [10, 22])
+async def test_a_watch_that_was_ended_lets_go(moment: float, autojump_clock: MockClock) -> None:
+    peer = Peer()
+    watch = start(peer)
+    await trio.sleep(moment)
+    before = len(peer.probes)
+
+    watch.end()
+    await trio.sleep(1000)
+
+    assert len(peer.probes) == before
+    assert peer.silence is None
+
+
+async def test_a_watch_can_be_ended_in_a_pause_and_twice(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    watch = start(peer)
+    peer.pause()
+    await trio.sleep(100)
+
+    watch.end()
+    watch.end()
+    await trio.sleep(100)
+
+    assert peer.probes == []

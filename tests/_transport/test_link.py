@@ -27,6 +27,8 @@ from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from trio_ws._protocol.engine import Engine
 from trio_ws._transport.link import READ_AHEAD, EngineLike, Link
+from trio_ws._transport.poller import current_poller
+from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._types import Message
 from trio_ws.testing import stream_pair
 
@@ -55,7 +57,7 @@ def open_link(
 async def settle(link: Link, nursery: trio.Nursery) -> None:
     """Cut the line, and see that nothing is left of the link."""
     link.wire.abort()
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
     await wait_all_tasks_blocked()
     assert not nursery.child_tasks
 
@@ -150,9 +152,9 @@ async def test_a_ping_after_this_sides_close_is_not_answered(
     link, peer = open_link(nursery, engine_type)
     link.close(1000, None, "test")
 
-    await peer.send(Ping(b"late"))
-    await wait_all_tasks_blocked()
+    await peer.send(Ping(b"late"), TextMessage("still received"))
 
+    assert await link.inbox.receive() == "still received"
     assert await peer.read() == [CloseConnection(1000, "")]
     await settle(link, nursery)
 
@@ -259,7 +261,9 @@ async def test_the_peers_close_is_answered_with_its_code(
     assert link.closure is not None
     assert (link.closure.by, int(link.closure.reason.code)) == ("remote", code)
     assert str(link.closure.reason) == reason
-    assert link.closed.is_set()
+    # trio-websocket's word for no reason is None.
+    assert link.closure.reason.reason == (reason or None)
+    assert link.over
     await settle(link, nursery)
 
 
@@ -284,7 +288,7 @@ async def test_messages_before_the_peers_close_can_be_received_after_it(
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send(TextMessage("1"), TextMessage("2"), CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["1", "2"]
     await settle(link, nursery)
@@ -299,7 +303,7 @@ async def test_this_sides_close_is_over_when_the_peer_answers(
     (close,) = await peer.read()
     before = link.over
     await peer.send(CloseConnection(4000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert close == CloseConnection(4000, "enough")
     assert not before
@@ -327,7 +331,7 @@ async def test_messages_after_this_sides_close_are_received_until_the_answer(
     link.close(1001, None, "going away")
 
     await peer.send(TextMessage("still"), CloseConnection(1001))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["still"]
     await settle(link, nursery)
@@ -371,7 +375,7 @@ async def test_a_fault_is_this_sides_close_and_the_peers_mistake(
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
 
     with pytest.raises(ConnectionClosedError, match="peer broke the protocol") as caught:
         await link.inbox.receive()
@@ -388,7 +392,7 @@ async def test_messages_before_a_fault_can_be_received(
 
     await peer.send(TextMessage("fine"))
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["fine"]
     await settle(link, nursery)
@@ -399,7 +403,7 @@ async def test_what_follows_a_fault_is_counted_and_ignored(
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
     before = link.bytes_received
 
     await peer.send_frame(1, b"more")
@@ -417,7 +421,7 @@ async def test_a_fault_after_this_sides_close_ends_the_wait_for_the_answer(
     link.close(1000, None, "test")
 
     await peer.send_frame(3)
-    await link.closed.wait()
+    await link.wait_over()
     events = await peer.read_all()
 
     assert events == [CloseConnection(1000, "")]
@@ -433,7 +437,7 @@ async def test_a_message_above_the_limit_is_a_fault(
     link, peer = open_link(nursery, engine_type, limits=Limits(max_message=10))
 
     await peer.send(BytesMessage(bytes(size)), CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert link.closure is not None
     assert int(link.closure.reason.code) == code
@@ -449,7 +453,7 @@ async def test_a_message_in_more_fragments_than_the_limit_is_a_fault(
 
     await peer.stream.send_all(b"".join(parts))
     await peer.send(CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert link.closure is not None
     assert int(link.closure.reason.code) == code
@@ -495,7 +499,7 @@ async def test_a_lost_line_says_how_it_was_lost(
     stream.errors["receive_some"] = error
 
     await far.send_all(b"x")
-    await link.closed.wait()
+    await link.wait_over()
 
     assert link.closure is not None
     assert link.closure.detail == f"peer {detail}"
@@ -510,7 +514,7 @@ async def test_a_peer_that_takes_nothing_is_dropped(
 
     with pytest.raises(ConnectionClosedError, match="took nothing of what was sent") as caught:
         await link.inbox.receive()
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
 
     assert trio.current_time() == 20
     assert caught.value.code == 1006
@@ -542,7 +546,7 @@ async def test_a_peer_that_reads_nothing_is_dropped_though_the_queue_is_full(
     link, _ = open_link(nursery, limits=limits, keepalive=keepalive, capacity=1)
     link.push_message(bytes(200 * 1024))
 
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
 
     assert trio.current_time() == 7
     assert link.closure is not None
@@ -655,6 +659,21 @@ async def test_one_read_wakes_the_receiver_once(nursery: trio.Nursery) -> None:
     await settle(link, nursery)
 
 
+async def test_the_keepalive_does_nothing_to_a_connection_that_is_closing(
+    nursery: trio.Nursery,
+) -> None:
+    link, _ = open_link(nursery)
+    link.close(1000, None, "test")
+    waiting = link.outgoing.size
+
+    link.probe()
+    link.give_up(40)
+
+    assert link.closure is not None
+    assert (link.outgoing.size, link.closure.reason.code) == (waiting, 1000)
+    await settle(link, nursery)
+
+
 async def test_reading_pauses_when_the_inbox_is_full_and_goes_on_when_it_has_room(
     nursery: trio.Nursery,
 ) -> None:
@@ -741,7 +760,7 @@ async def test_a_close_that_ends_the_read_ahead_is_not_held_up_by_it(
 
     await peer.send(BytesMessage(bytes(20)), CloseConnection(1000))
     await peer.stream.send_eof()
-    await link.wire.stopped.wait()
+    await link.wire.wait_stopped()
 
     assert trio.current_time() == 0
     assert len(await drain(link)) == 3
@@ -753,7 +772,7 @@ async def test_messages_are_received_after_a_loss_while_the_inbox_was_full(
     link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
     await peer.send(TextMessage("1"), TextMessage("2"), TextMessage("3"))
     await peer.stream.aclose()
-    await link.closed.wait()
+    await link.wait_over()
 
     assert await drain(link) == ["1", "2", "3"]
     await settle(link, nursery)
@@ -785,7 +804,7 @@ async def test_reading_goes_on_for_an_application_that_closes_while_it_is_paused
     link.close(1000, None, "test", own=True)
     await wait_all_tasks_blocked()
     await peer.send(CloseConnection(1000))
-    await link.closed.wait()
+    await link.wait_over()
 
     assert paused
     await settle(link, nursery)
@@ -871,4 +890,50 @@ async def test_the_error_tells_which_connection_it_is_of(nursery: trio.Nursery) 
 
     assert isinstance(error, ConnectionClosed)
     assert error.source is link
+    await settle(link, nursery)
+
+
+async def test_a_link_without_scopes_has_none_to_forget(nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+
+    link.discard_scope(trio.CancelScope())
+
+    assert link.closure is None
+    await settle(link, nursery)
+
+
+async def test_several_tasks_can_wait_for_the_end(nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery)
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(link.wait_over)
+        waiting.start_soon(link.wait_over)
+        await wait_all_tasks_blocked()
+        await peer.send(CloseConnection(1000))
+
+    assert link.over
+    await settle(link, nursery)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("poller", [True, False])
+async def test_a_socket_that_closes_behind_its_head_is_never_probed(
+    poller: bool,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A wire of the poller hands over what was read behind the head before `start` returns.
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", "0" if poller else "1")
+    here, there = trio.socket.socketpair()
+    link = Link(trio.SocketStream(here), Engine(client=False), Limits(), "peer")
+
+    polled = current_poller() is not None
+    rest = raw_frame(8, masked=True)
+    link.start(nursery, Keepalive(interval=1, timeout=1), head=b"head", rest=rest)
+    async with trio.SocketStream(there) as stream:
+        data = await stream.receive_some()
+        await trio.sleep(10)
+
+    assert data == b"head\x88\x00"
+    assert isinstance(link.wire, SocketWire) is polled
     await settle(link, nursery)

@@ -154,6 +154,20 @@ async def test_a_cancelled_block_is_cancelled_and_no_more() -> None:
     assert scope.cancelled_caught
 
 
+async def test_a_block_that_was_cancelled_beforehand_is_entered_and_left() -> None:
+    entered = False
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with open_background() as background:
+            entered = True
+            background.start_soon(trio.sleep_forever)
+            await trio.lowlevel.checkpoint()
+
+    assert entered
+    assert scope.cancelled_caught
+
+
 async def test_open_background_leaves_no_reference_cycle_behind() -> None:
     gc.collect()
     gc.disable()

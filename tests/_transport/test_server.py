@@ -352,6 +352,24 @@ async def test_connections_are_those_that_are_open(nursery: trio.Nursery) -> Non
     nursery.cancel_scope.cancel()
 
 
+async def test_a_connection_is_open_no_more_when_its_block_was_left(nursery: trio.Nursery) -> None:
+    left = trio.Event()
+
+    async def work_on(request: Request) -> None:
+        async with request.accept():
+            pass
+        left.set()
+        await trio.sleep_forever()
+
+    running = Running(work_on)
+    server = await running.start(nursery)
+    await running.open_clients(1, nursery)
+    await left.wait()
+
+    assert (len(server.connections), server.statistics().streams) == (0, 1)
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_handler_that_fails_costs_no_other_connection_anything(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -455,6 +455,23 @@ async def test_a_draining_service_refuses_handshakes_and_serves_the_rest() -> No
     assert b"\r\nRetry-After: 1\r\n" in answers[0]
 
 
+async def test_draining_refuses_the_handshakes_that_a_handler_has_not_accepted_yet() -> None:
+    drained = trio.Event()
+
+    async def handler(request: Request) -> None:
+        await drained.wait()
+        await echo(request)
+
+    async with open_service(handler) as clients, clients.dial() as stream:
+        await stream.send_all(handshake())
+        await stream.send_eof()
+        await wait_all_tasks_blocked()
+        clients.service.drain()
+        drained.set()
+
+        assert status_of(await read_to_end(stream)) == 503
+
+
 async def test_draining_tells_every_connection_goodbye(autojump_clock: MockClock) -> None:
     async with open_service(echo) as clients:
         peers = [await clients.open(), await clients.open()]

@@ -178,6 +178,21 @@ async def test_a_cancelled_block_cancels_its_tasks() -> None:
     assert scope.cancelled_caught
 
 
+async def test_a_block_that_was_cancelled_beforehand_is_entered_and_left() -> None:
+    entered = False
+
+    async with open_pair() as (client, server):
+        await server.aclose()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with open_tasks(link_of(client)):
+                entered = True
+                await trio.lowlevel.checkpoint()
+
+    assert entered
+    assert scope.cancelled_caught
+
+
 async def test_a_block_cancelled_after_the_close_is_left() -> None:
     async with open_pair() as (client, server):
         with trio.CancelScope() as scope:

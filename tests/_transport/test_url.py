@@ -155,3 +155,11 @@ def test_the_name_holds_neither_user_info_nor_query() -> None:
 def test_another_url_is_refused_with_a_reason(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_url(url)
+
+
+@pytest.mark.parametrize("rest", ["host:0/", "host/#part", "host/ ", "[::1", ""])
+def test_an_error_does_not_repeat_the_password(rest: str) -> None:
+    with pytest.raises(ValueError, match=r"ws://\*\*\*@") as caught:
+        parse_url(f"ws://user:secret@{rest}")
+
+    assert "secret" not in str(caught.value)

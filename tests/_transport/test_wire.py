@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests._transport.fakes import Failing, Plain, Tls
+from tests._transport.fakes import Failing, Plain, Tls, cancel_when_blocked
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.wire import StreamWire, WireOwner, half_close, write_all
 from trio_ws.testing import MemoryStream, stream_pair
@@ -85,7 +85,7 @@ def open_failing(nursery: trio.Nursery) -> tuple[Bench, Failing, MemoryStream]:
 async def stopped_after(bench: Bench) -> float:
     """Wait for the wire to stop, and return the seconds that took."""
     began = trio.current_time()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
     return trio.current_time() - began
 
 
@@ -144,22 +144,6 @@ async def test_reading_goes_on_when_it_is_resumed(
     nursery.cancel_scope.cancel()
 
 
-async def test_wait_resumed_waits_for_the_pause_to_end(nursery: trio.Nursery) -> None:
-    bench, peer = open_bench(nursery)
-    bench.owner.reads_on = False
-    await peer.send_all(b"one ")
-    await wait_all_tasks_blocked()
-    async with trio.open_nursery() as waiting:
-        waiting.start_soon(bench.wire.wait_resumed)
-        await wait_all_tasks_blocked()
-        before = len(waiting.child_tasks)
-
-        bench.wire.resume()
-
-    assert before == 1
-    nursery.cancel_scope.cancel()
-
-
 async def test_resume_changes_nothing_when_reading_is_not_paused(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -167,7 +151,6 @@ async def test_resume_changes_nothing_when_reading_is_not_paused(
     await trio.sleep(3)
 
     bench.wire.resume()
-    await bench.wire.wait_resumed()
 
     assert bench.wire.heard == 0
     nursery.cancel_scope.cancel()
@@ -182,7 +165,7 @@ async def test_the_end_of_the_stream_is_told_without_an_error(nursery: trio.Nurs
 
     assert bench.owner.data == b"last"
     assert bench.owner.ends == [None]
-    assert not bench.wire.stopped.is_set()
+    assert not bench.wire.stopped
     bench.wire.abort()
 
 
@@ -340,23 +323,43 @@ async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(
     bench.wire.begin_close(answered=True)
     data = await peer.receive_some() + await peer.receive_some()
     await wait_all_tasks_blocked()
-    before = bench.wire.stopped.is_set()
+    before = bench.wire.stopped
     await peer.aclose()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert data == b"goodbye"
     assert not before
     assert bench.owner.ends == [None]
 
 
+async def test_a_line_stops_whether_nobody_waits_for_it_or_several_do(
+    nursery: trio.Nursery,
+) -> None:
+    lonely, _ = open_bench(nursery)
+    awaited, _ = open_bench(nursery)
+
+    lonely.wire.abort()
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(awaited.wire.wait_stopped)
+        waiting.start_soon(awaited.wire.wait_stopped)
+        await wait_all_tasks_blocked()
+        awaited.wire.abort()
+    await wait_all_tasks_blocked()
+    await awaited.wire.wait_stopped()
+
+    assert lonely.wire.stopped
+    assert awaited.wire.stopped
+
+
 async def test_a_client_waits_for_the_server_to_end_the_line(nursery: trio.Nursery) -> None:
     bench, peer = open_bench(nursery, client=True)
     bench.wire.begin_close(answered=True)
-    with trio.move_on_after(0) as scope:
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel_when_blocked, scope)
         await peer.receive_some()
 
     await peer.send_eof()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert scope.cancelled_caught
     assert await peer.receive_some() == b""
@@ -369,13 +372,14 @@ async def test_a_client_half_closes_first_when_it_is_told_to(nursery: trio.Nurse
 
     assert await peer.receive_some() == b""
     await peer.aclose()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
 
 async def test_a_close_waits_for_the_answer(nursery: trio.Nursery) -> None:
     bench, peer = open_bench(nursery)
     bench.wire.begin_close(answered=False)
-    with trio.move_on_after(0) as scope:
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel_when_blocked, scope)
         await peer.receive_some()
 
     bench.wire.answer_arrived()
@@ -391,7 +395,7 @@ async def test_an_answer_before_the_close_changes_nothing(nursery: trio.Nursery)
     bench.wire.answer_arrived()
     await wait_all_tasks_blocked()
 
-    assert not bench.wire.stopped.is_set()
+    assert not bench.wire.stopped
     nursery.cancel_scope.cancel()
 
 
@@ -489,7 +493,7 @@ async def test_abort_ends_a_paused_line(nursery: trio.Nursery) -> None:
     await wait_all_tasks_blocked()
 
     bench.wire.abort()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert not bench.wire.paused
 
@@ -502,7 +506,7 @@ async def test_a_wire_that_was_not_started_cannot_be_closed() -> None:
     bench.wire.abort()
 
     await peer.send_all(b"still open")
-    assert not bench.wire.stopped.is_set()
+    assert not bench.wire.stopped
 
 
 async def test_a_stream_that_cannot_half_close_is_cut(
@@ -526,7 +530,7 @@ async def test_a_stream_that_fails_to_close_is_over_all_the_same(
     stream.errors["aclose"] = KeyError("odd")
 
     bench.wire.abort()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert "closing the stream failed" in caplog.text
 
@@ -618,6 +622,6 @@ async def test_a_wire_closes_a_socket_in_order(nursery: trio.Nursery) -> None:
     async with trio.SocketStream(there) as peer:
         data = await peer.receive_some()
         end = await peer.receive_some()
-    await bench.wire.stopped.wait()
+    await bench.wire.wait_stopped()
 
     assert (data, end) == (b"goodbye", b"")

@@ -37,7 +37,7 @@ HANDSHAKE = (
 )
 
 NET = 30  # seconds after which a test over real sockets is stuck, and fails
-_VIRTUAL_NET = 1_000_000  # the same where a mock clock jumps
+_VIRTUAL_NET = 100_000  # the same where a mock clock jumps
 _FLOOD = 5000  # writes that are a flood
 _TICKS = 100  # steps of other tasks in which one that has been told to end does so
 

@@ -270,7 +270,27 @@ async def _drip_frames(peer: Peer) -> None:
         return
 
 
-async def test_peer_that_answers_the_close_but_does_not_end_the_line_has_a_deadline(
+async def _send_and_close(peer: Peer, data: bytes) -> None:
+    await peer.send_bytes(data)
+    await peer.leave()
+
+
+async def test_closing_does_not_wait_for_messages_that_nobody_will_receive(
+    autojump_clock: MockClock,
+) -> None:
+    handler, connections = held()
+    async with serving(handler, limits=_LITTLE_ROOM) as served, trio.open_nursery() as nursery:
+        peer = await served.peer()
+        nursery.start_soon(_send_and_close, peer, frame(TEXT, b"x" * 10_000) * 30)
+        await wait_all_tasks_blocked()
+        assert connections[0].statistics().reading_paused
+
+        await connections[0].aclose()
+
+        assert trio.current_time() == 0
+
+
+async def test_peer_that_has_said_close_but_does_not_end_the_line_is_not_waited_for(
     autojump_clock: MockClock,
 ) -> None:
     handler, connections = held()
@@ -278,9 +298,9 @@ async def test_peer_that_answers_the_close_but_does_not_end_the_line_has_a_deadl
         peer = await served.peer()
         await peer.send_bytes(close())
 
-        await connections[0]._link.wire.stopped.wait()  # noqa: SLF001
+        await connections[0]._link.wire.wait_stopped()  # noqa: SLF001
 
-        assert trio.current_time() == pytest.approx(5)
+        assert trio.current_time() == 0
 
 
 # W
@@ -394,6 +414,19 @@ async def test_client_without_room_that_does_not_read_is_dropped(
 
 
 @pytest.mark.network
+async def test_loss_of_the_line_is_noticed_by_writing_while_reading_is_paused() -> None:
+    handler, connections = held()
+    async with serving_tcp(handler, limits=_LITTLE_ROOM) as served, trio.open_nursery() as nursery:
+        peer = await served.peer()
+        nursery.start_soon(flood, peer, frame(TEXT, b"x" * 10_000))
+        await until(lambda: connections[0].statistics().reading_paused)
+        await peer.reset()
+
+        with pytest.raises(trio_ws.ConnectionClosedError, match="lost"):
+            await _send_for_ever(connections[0])
+
+
+@pytest.mark.network
 async def test_reader_that_never_reads_is_dropped_with_keepalive_and_write_timeout_together() -> (
     None
 ):
@@ -406,7 +439,7 @@ async def test_reader_that_never_reads_is_dropped_with_keepalive_and_write_timeo
         with pytest.raises(trio_ws.ConnectionClosedError):
             await _send_for_ever(connections[0])
 
-        await until(connections[0]._link.wire.stopped.is_set)  # noqa: SLF001
+        await until(lambda: connections[0]._link.wire.stopped)  # noqa: SLF001
         await peer.read_to_end()
 
 

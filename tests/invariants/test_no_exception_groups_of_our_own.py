@@ -15,6 +15,8 @@ import trio_ws
 import trio_ws.testing
 from tests.invariants.peers import (
     CLOSE,
+    HANDSHAKE,
+    NET,
     PING,
     TEXT,
     MemoryListener,
@@ -290,7 +292,8 @@ async def _serve_until(end: Callable[[], None], where: str, goodbyes: list[int])
     peers = [Peer(listener.open()) for _ in range(3)]
     # A system task has no part in how the program ends.
     trio.lowlevel.spawn_system_task(play)
-    await trio_ws.serve(handler, listeners=[listener])
+    with trio.fail_after(NET):
+        await trio_ws.serve(handler, listeners=[listener])
 
 
 @trio.lowlevel.enable_ki_protection
@@ -316,6 +319,20 @@ def test_end_of_the_program_leaves_alone_and_clients_are_told_1001(
         trio.run(_serve_until, end, where, goodbyes)
 
     assert goodbyes == [1001] * 3
+
+
+def test_exit_in_a_group_of_a_handler_ends_the_program_and_its_errors_are_failures() -> None:
+    async def handler(request: trio_ws.Request) -> None:
+        raise BaseExceptionGroup("two", [SystemExit(3), _MishapError()])
+
+    async def main() -> None:
+        listener = MemoryListener()
+        trio.lowlevel.spawn_system_task(listener.open().send_all, HANDSHAKE)
+        with trio.fail_after(NET):
+            await trio_ws.serve(handler, listeners=[listener])
+
+    with pytest.raises(SystemExit):
+        trio.run(main)
 
 
 def test_interrupt_in_a_clients_block_leaves_as_itself(interruptible: None) -> None:
@@ -360,3 +377,21 @@ async def test_connection_of_a_server_that_is_stopped_twice_ends_once(
         served.stop()
 
         assert await peer.receive_close() == 1001
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_interrupt_of_a_handler_is_not_lost_when_its_server_is_cancelled(
+    interrupt: type[BaseException], autojump_clock: MockClock
+) -> None:
+    listener = MemoryListener()
+
+    async def interrupted(request: trio_ws.Request) -> None:
+        async with request.accept():
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise interrupt
+
+    await listener.open().send_all(HANDSHAKE)
+    with pytest.raises(interrupt), trio.move_on_after(1):
+        await trio_ws.serve(interrupted, listeners=[listener])

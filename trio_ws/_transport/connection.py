@@ -6,7 +6,8 @@ is replaced here. What trio-websocket's own properties read is set instead:
 
 * ``_close_reason`` (by `closed`), kept as a property that asks the link;
 * ``_wsproto`` (by `is_client`, `is_server`): the engine;
-* ``_path``, ``_subprotocol``, ``_handshake_headers`` (by the properties of those names).
+* ``_path``, ``_subprotocol`` (by the properties of those names);
+* ``_handshake_headers`` (by `handshake_headers`), a property as well.
 """
 
 import math
@@ -20,7 +21,7 @@ import trio.abc
 import trio_websocket
 
 from trio_ws._config import Limits
-from trio_ws._errors import CloseReason, ConnectionClosed
+from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
 from trio_ws._transport.tasks import open_tasks
@@ -93,10 +94,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         self._wsproto = cast("WSConnection", engine)
         self._path = path
         self._subprotocol = subprotocol
-        self._handshake_headers = tuple(
-            (name.lower().encode("ascii"), value.encode("latin-1"))
-            for name, value in headers.fields
-        )
+        self._headers = headers
         self._local = local
         self._remote = remote
         self._close_timeout = limits.close_timeout
@@ -112,6 +110,14 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
     def remote(self) -> Endpoint | str:
         """The peer's address; it stays after the close."""
         return self._remote
+
+    @property
+    def _handshake_headers(self) -> tuple[tuple[bytes, bytes], ...]:  # type: ignore[override]
+        # mypy: an attribute there. Made when it is asked for, because it is large and seldom used.
+        return tuple(
+            (name.lower().encode("ascii"), value.encode("latin-1"))
+            for name, value in self._headers.fields
+        )
 
     @property
     def close_code(self) -> int | None:
@@ -248,15 +254,15 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         check_close(code, reason)
         cancelled = trio.current_effective_deadline() == -math.inf
         self._link.close(code, reason, "this side closed the connection", own=True)
-        stopped = self._link.wire.stopped
+        wire = self._link.wire
         if not cancelled and trio.current_effective_deadline() == -math.inf:
             # The caller is a task of the connection's own nursery, and has just cancelled itself.
             with trio.move_on_after(self._close_timeout, shield=True):
-                await stopped.wait()
+                await wire.wait_stopped()
         try:
-            await stopped.wait()
+            await wire.wait_stopped()
         except trio.Cancelled:
-            self._link.wire.abort()
+            wire.abort()
             raise
 
     async def ping(self, payload: bytes | None = None) -> float:  # type: ignore[override]
@@ -269,8 +275,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             The round trip in seconds.
 
         Raises:
-            ConnectionClosed: The connection ended before the pong came.
-            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            ConnectionClosed: The connection ended before the pong came. It is also a
+                `trio.ClosedResourceError` if this side has called `aclose`, or left the block.
             ValueError: The payload is too long, or on its way already.
 
         Cancellation:
@@ -278,8 +284,11 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         # mypy: trio-websocket's returns None; a caller of it does not miss that.
         if self._link.closure is not None:
-            raise self._link.error()
-        return await self._link.ping(payload)
+            raise self._error()
+        try:
+            return await self._link.ping(payload)
+        except trio.ClosedResourceError:
+            raise self._error() from None
 
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong nobody asked for (RFC 6455 §5.5.3).
@@ -288,8 +297,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             payload: What it carries, at most 125 bytes.
 
         Raises:
-            ConnectionClosed: The connection is closed or closing.
-            trio.ClosedResourceError: This side has called `aclose`, or left the block.
+            ConnectionClosed: The connection is closed or closing. It is also a
+                `trio.ClosedResourceError` if this side has called `aclose`, or left the block.
             ValueError: The payload is too long.
 
         Cancellation:
@@ -297,7 +306,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         await trio.lowlevel.checkpoint()
         if self._link.closure is not None:
-            raise self._link.error()
+            raise self._error()
         self._link.push_pong(payload or b"")
 
     async def get_message(self) -> Message:
@@ -312,7 +321,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         try:
             return await self.receive()
         except trio.ClosedResourceError:
-            raise self._closed_here() from None
+            raise self._error() from None
 
     async def send_message(self, message: Sendable) -> None:
         """Send one message, as trio-websocket does.
@@ -330,12 +339,15 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         try:
             await self.send(message)
         except trio.ClosedResourceError:
-            raise self._closed_here() from None
+            raise self._error() from None
 
-    def _closed_here(self) -> ConnectionClosed:
+    def _error(self) -> Exception:
+        """Make the error for using the connection after its end as trio-websocket's users do."""
         closure = self._link.closure
         assert closure is not None
-        return ConnectionClosed(closure.reason, closure.detail)
+        if closure.own:
+            return ConnectionClosedHere(closure.reason, closure.detail)
+        return self._link.error()
 
     async def wait_closed(self) -> None:
         """Wait until the closing handshake is done, or the connection is lost.
@@ -345,7 +357,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         Cancellation:
             Changes nothing.
         """
-        await self._link.closed.wait()
+        await self._link.wait_over()
 
     @asynccontextmanager
     async def open_nursery(self) -> AsyncGenerator[trio.Nursery, None]:
@@ -363,6 +375,9 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
         Yields:
             The nursery. What is started in it after the close is cancelled at once.
+
+        Cancellation:
+            Reaches the block and the tasks, as with any nursery.
         """
         async with open_tasks(self._link) as nursery:
             yield nursery

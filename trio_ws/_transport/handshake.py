@@ -52,18 +52,21 @@ class Arrival:
         self.stream = stream
         self.remote = remote
         # Asked now, because a closed socket has no addresses any more.
-        self.local = endpoint_of(stream, local=True)
+        self.local: Endpoint | str = endpoint_of(stream, local=True)
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None
         """The connection, once the request was accepted."""
         self.answer: Response | None = None
         """What answers a request that `accept` could not accept."""
-        self.answer_head = b""
+        self.answer_head: bytes = b""
         """The 101, once the request was accepted."""
         self.draining = False
         """Whether the server is going away, and accepts nothing any more."""
-        self.on_open: Callable[[Connection], None] = lambda _: None
+        self.on_open: Callable[[Connection], object] = lambda _: None
+        """Called when a connection begins."""
+        self.on_close: Callable[[Connection], object] = lambda _: None
+        """Called when it has ended."""
         self.keepalive = keepalive
         self.background = background
         self.rest = rest
@@ -234,11 +237,14 @@ async def _accepted(
     arrival: Arrival, subprotocol: str | None, headers: HeadersLike
 ) -> AsyncGenerator[Connection, None]:
     connection = arrival.accept(subprotocol, headers)
-    async with opened(
-        connection,
-        arrival.background,
-        arrival.keepalive,
-        head=arrival.answer_head,
-        rest=arrival.rest,
-    ):
-        yield connection
+    try:
+        async with opened(
+            connection,
+            arrival.background,
+            arrival.keepalive,
+            head=arrival.answer_head,
+            rest=arrival.rest,
+        ):
+            yield connection
+    finally:
+        arrival.on_close(connection)

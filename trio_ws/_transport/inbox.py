@@ -45,7 +45,9 @@ class Inbox:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._on_room = on_room
-        self._messages: deque[Message] = deque()
+        # Made when a message comes and dropped with the last one: an empty deque costs an idle
+        # connection as much as all the rest of its inbox.
+        self._messages: deque[Message] | None = None
         self._end: Callable[[], Exception] | None = None
         self._receiver: trio.lowlevel.Task | None = None
         self._woken = False
@@ -55,17 +57,17 @@ class Inbox:
         """Bytes of the messages that wait."""
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._messages) if self._messages else 0
 
     @property
     def full(self) -> bool:
         """Whether no more should be put in."""
-        return len(self._messages) >= self._max_messages or self.size >= self._max_bytes
+        return len(self) >= self._max_messages or self.size >= self._max_bytes
 
     @property
     def room(self) -> tuple[float, float]:
         """How many messages make it full, and how many bytes."""
-        return self._max_messages - len(self._messages), self._max_bytes - self.size
+        return self._max_messages - len(self), self._max_bytes - self.size
 
     def put(self, message: Message) -> None:
         """Add a message and wake the receiver; after `end` it is dropped."""
@@ -75,6 +77,8 @@ class Inbox:
         """Add as many messages as there is `room` for, and wake the receiver once."""
         if self._end is not None:
             return
+        if self._messages is None:
+            self._messages = deque()
         self._messages.extend(messages)
         self.size += sum(map(message_size, messages))
         if self.full:
@@ -91,7 +95,7 @@ class Inbox:
         if self._end is None or discard:
             self._end = error
         if discard:
-            self._messages.clear()
+            self._messages = None
             self.size = 0
             self._was_full = False
         self._wake()
@@ -116,10 +120,9 @@ class Inbox:
             if self._end is not None:
                 raise self._end()
             await self._wait()
-        return self._take()
-
-    def _take(self) -> Message:
         message = self._messages.popleft()
+        if not self._messages:
+            self._messages = None
         self.size -= message_size(message)
         if self._was_full and self._has_room():
             self._was_full = False
@@ -128,7 +131,7 @@ class Inbox:
 
     def _has_room(self) -> bool:
         """Tell whether it is half empty: reading in larger runs costs fewer task switches."""
-        return 2 * len(self._messages) <= self._max_messages and 2 * self.size <= self._max_bytes
+        return 2 * len(self) <= self._max_messages and 2 * self.size <= self._max_bytes
 
     async def _give_way(self) -> None:
         self._receiver = trio.lowlevel.current_task()

@@ -1,29 +1,39 @@
-"""`keep_alive`: probe a silent peer, and give it up when it stays silent."""
+"""`Watch`: probes a silent peer, and gives it up when it stays silent.
 
-import math
-from abc import abstractmethod
+Theory of operation
+-------------------
+A watch has one alarm, for the time at which there will be something to decide if nothing is heard
+until then. Nothing is done when a byte comes in, which happens often; the watch asks when due:
+
+    listening ── interval without a byte: ping ──> probing ── timeout without a byte: give up
+        ^                                             │
+        └───────────────── a byte ────────────────────┘
+
+While reading is paused, by this side's own back-pressure, the peer cannot be heard, so the clock
+stands still: a watch that comes due then sets no new alarm, and begins anew when reading goes on.
+"""
+
+from math import inf
 from typing import Protocol
 
 import trio
 
 from trio_ws._config import Keepalive
+from trio_ws._transport.alarms import Entry, current_alarms
 
 
 class Probed(Protocol):
-    """What the keepalive needs to know of a connection, and to do to it."""
+    """What the keepalive needs to know of a connection, and to do to it. No method may raise."""
 
     @property
-    @abstractmethod
     def heard(self) -> float:
         """When the last byte came in, or reading was resumed; `trio.current_time`."""
+        ...
 
     @property
-    @abstractmethod
     def paused(self) -> bool:
         """Whether reading waits for this side's application."""
-
-    async def wait_resumed(self) -> None:
-        """Wait until reading is not paused."""
+        ...
 
     def probe(self) -> None:
         """Send a ping, overtaking every message that waits."""
@@ -32,35 +42,59 @@ class Probed(Protocol):
         """Drop the peer after so many seconds of silence."""
 
 
-async def keep_alive(peer: Probed, keepalive: Keepalive) -> None:
-    """Watch one connection until it is cancelled or the peer has to be dropped.
-
-    Any byte is life. While reading is paused the peer cannot be heard, so the clock stands still;
-    it starts anew when reading goes on.
+class Watch:
+    """The watch over one connection.
 
     Args:
         peer: The connection.
         keepalive: When to do what.
     """
-    patience = keepalive.interval if keepalive.timeout == math.inf else keepalive.timeout
-    while True:
-        await _silence(peer, keepalive.interval)
-        began = peer.heard
+
+    __slots__ = ("_alarms", "_entry", "_keepalive", "_peer", "_probed_after")
+
+    def __init__(self, peer: Probed, keepalive: Keepalive) -> None:
+        self._peer = peer
+        self._keepalive = keepalive
+        self._alarms = current_alarms()
+        # The alarm that is set; None before the start, while reading is paused, and after the end.
+        self._entry: Entry | None = None
+        # What was last heard when the ping went out; None while listening.
+        self._probed_after: float | None = None
+
+    def go_on(self) -> None:
+        """Begin to watch, or go on after reading was paused."""
+        if self._entry is None:
+            self._probed_after = None
+            self._set(self._peer.heard + self._keepalive.interval)
+
+    def end(self) -> None:
+        """Watch no more."""
+        if self._entry is not None:
+            self._alarms.cancel(self._entry)
+            self._entry = None
+
+    def _set(self, time: float) -> None:
+        self._entry = self._alarms.at(time, self)
+
+    def due(self) -> None:
+        """Decide what is to be done now; see `Alarm`."""
+        self._entry = None
+        peer = self._peer
+        if peer.paused:
+            return
+        now = trio.current_time()
+        heard = peer.heard
+        if heard != self._probed_after:
+            self._probed_after = None
+        if self._probed_after is None:
+            if heard + self._keepalive.interval > now:
+                self._set(heard + self._keepalive.interval)
+                return
+            self._probed_after = heard
+        elif self._keepalive.timeout < inf:
+            peer.give_up(now - heard)
+            return
         peer.probe()
-        await trio.sleep(patience)
-        if peer.paused:
-            await peer.wait_resumed()
-        if peer.heard == began and patience == keepalive.timeout:
-            peer.give_up(trio.current_time() - began)
-            return
-
-
-async def _silence(peer: Probed, seconds: float) -> None:
-    """Return when nothing was heard for so long."""
-    while True:
-        if peer.paused:
-            await peer.wait_resumed()
-        rest = peer.heard + seconds - trio.current_time()
-        if rest <= 0:
-            return
-        await trio.sleep(rest)
+        # Without a timeout it goes on asking, for the sake of what lies between the two.
+        patience = self._keepalive.timeout
+        self._set(now + (self._keepalive.interval if patience == inf else patience))

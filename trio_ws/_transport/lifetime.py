@@ -55,8 +55,8 @@ async def opened(
     finally:
         link.close(code, None, "this side has left the connection's block", own=True)
         with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
-            await link.wire.stopped.wait()
+            await link.wire.wait_stopped()
         link.wire.abort()
         with trio.CancelScope(shield=True):
             # Cutting the line waits for nobody, so this shield needs no deadline.
-            await link.wire.stopped.wait()
+            await link.wire.wait_stopped()

@@ -30,10 +30,12 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import CloseReason, close_error
 from trio_ws._transport.inbox import Inbox
-from trio_ws._transport.keepalive import keep_alive
+from trio_ws._transport.keepalive import Watch
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
-from trio_ws._transport.wire import StreamWire
+from trio_ws._transport.poller import current_poller
+from trio_ws._transport.socket_wire import SocketWire
+from trio_ws._transport.wire import StreamWire, Wire
 from trio_ws._types import Message
 
 READ_AHEAD = 64 * 1024
@@ -101,6 +103,25 @@ class Link:
         peer: How messages for people call the peer.
     """
 
+    __slots__ = (
+        "_deaf",
+        "_over",
+        "_probe",
+        "_scopes",
+        "_watch",
+        "bytes_received",
+        "closure",
+        "engine",
+        "inbox",
+        "outgoing",
+        "over",
+        "peer",
+        "pings",
+        "received",
+        "sent",
+        "wire",
+    )
+
     def __init__(
         self, stream: trio.abc.Stream, engine: EngineLike, limits: Limits, peer: str
     ) -> None:
@@ -112,26 +133,40 @@ class Link:
             on_room=self._unblock,
         )
         self.outgoing = Outgoing(limits.outgoing_bytes)
-        self.wire = StreamWire(
-            stream,
-            self.outgoing,
-            self,
-            client=engine.client,
-            write_timeout=limits.write_timeout,
-            close_timeout=limits.close_timeout,
-        )
+        self.wire = self._make_wire(stream, limits)
         self.closure: Closure | None = None
         self.over = False
         """Whether the closing handshake is done, or the line is gone."""
-        self.closed = trio.Event()
-        """Set with `over`."""
+        self._over: trio.Event | None = None
         self.pings: Pings | None = None
         self.received = self.sent = 0
         self.bytes_received = 0
         self._deaf = False
         self._probe = b""
-        self._scopes: set[trio.CancelScope] = set()
-        self._keepalive_scope: trio.CancelScope | None = None
+        self._scopes: set[trio.CancelScope] | None = None
+        self._watch: Watch | None = None
+
+    def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
+        client = self.engine.client
+        write_timeout, close_timeout = limits.write_timeout, limits.close_timeout
+        if isinstance(stream, trio.SocketStream) and (poller := current_poller()) is not None:
+            return SocketWire(
+                stream,
+                self.outgoing,
+                self,
+                poller=poller,
+                client=client,
+                write_timeout=write_timeout,
+                close_timeout=close_timeout,
+            )
+        return StreamWire(
+            stream,
+            self.outgoing,
+            self,
+            client=client,
+            write_timeout=write_timeout,
+            close_timeout=close_timeout,
+        )
 
     def start(
         self, nursery: trio.Nursery, keepalive: Keepalive, *, head: bytes, rest: bytes
@@ -146,14 +181,10 @@ class Link:
         """
         self.outgoing.push_head(head)
         self.wire.start(nursery, rest)
-        if keepalive.interval != float("inf"):
-            self._keepalive_scope = trio.CancelScope()
-            nursery.start_soon(self._keep_alive, keepalive, self._keepalive_scope)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _keep_alive(self, keepalive: Keepalive, scope: trio.CancelScope) -> None:
-        with scope:
-            await keep_alive(self, keepalive)
+        # What was read behind the head may have ended the connection already.
+        if self.closure is None and keepalive.interval != float("inf"):
+            self._watch = Watch(self, keepalive)
+            self._watch.go_on()
 
     def receive_bytes(self, data: bytes | bytearray) -> bool:
         """Take what the wire has read; see `WireOwner`."""
@@ -188,6 +219,8 @@ class Link:
         """Go on after the inbox was full."""
         if not self._deaf and self._parse():
             self.wire.resume()
+            if self._watch is not None:
+                self._watch.go_on()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
@@ -210,11 +243,12 @@ class Link:
     def _handle_close(self, event: CloseConnection) -> None:
         state = self.engine.state
         if state is ConnectionState.REMOTE_CLOSING:
-            reason = CloseReason(int(event.code), event.reason)
+            # trio-websocket's word for no reason is None.
+            reason = CloseReason(int(event.code), event.reason or None)
             self._end(Closure(reason, "remote", f"{self.peer} closed the connection"))
             # RFC 6455 §5.5.1: the answer echoes the code. What was sent before it is flushed first.
             self.outgoing.push_close(self.engine.send(CloseConnection(code=event.code)))
-            self.wire.begin_close(answered=True)
+            self.wire.begin_close(answered=True, linger=False)
             self._settle()
         elif state is ConnectionState.CLOSED:
             self.wire.answer_arrived()
@@ -229,7 +263,7 @@ class Link:
         if self.engine.state is ConnectionState.OPEN:
             self._fail(Closure(reason, "local", f"{self.peer} broke the protocol: {what}"))
         else:
-            self.wire.answer_arrived()
+            self.wire.answer_arrived(linger=True)
             self._settle()
 
     def _fail(self, closure: Closure) -> None:
@@ -288,10 +322,11 @@ class Link:
             return
         self.closure = closure
         # The scopes first: a task of the connection's nursery is cancelled, not told of an error.
-        for scope in self._scopes:
+        for scope in self._scopes or ():
             scope.cancel()
-        if self._keepalive_scope is not None:
-            self._keepalive_scope.cancel()
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
         self.outgoing.release()
         if self.pings is not None:
             self.pings.end()
@@ -299,9 +334,19 @@ class Link:
     def _settle(self) -> None:
         """Note that nothing more can come from the peer."""
         self.over = True
-        self.closed.set()
+        if self._over is not None:
+            self._over.set()
         if self._deaf or not self.inbox.full:
             self._end_inbox()
+
+    async def wait_over(self) -> None:
+        """Wait until the closing handshake is done, or the line is gone."""
+        if self.over:
+            await trio.lowlevel.checkpoint()
+        else:
+            if self._over is None:
+                self._over = trio.Event()
+            await self._over.wait()
 
     def _end_inbox(self) -> None:
         """End the inbox, once no message is left among the raw bytes."""
@@ -359,13 +404,16 @@ class Link:
 
     def add_scope(self, scope: trio.CancelScope) -> None:
         """Have a scope cancelled when the connection ends; at once if it has."""
+        if self._scopes is None:
+            self._scopes = set()
         self._scopes.add(scope)
         if self.closure is not None:
             scope.cancel()
 
     def discard_scope(self, scope: trio.CancelScope) -> None:
         """Forget a scope."""
-        self._scopes.discard(scope)
+        if self._scopes is not None:
+            self._scopes.discard(scope)
 
     # What the keepalive asks for; see `Probed`.
 
@@ -379,12 +427,10 @@ class Link:
         """Whether reading waits for the application."""
         return self.wire.paused
 
-    async def wait_resumed(self) -> None:
-        """Wait until reading is not paused."""
-        await self.wire.wait_resumed()
-
     def probe(self) -> None:
         """Send a ping of the keepalive; its pong is life like any other byte."""
+        if self.closure is not None:
+            return
         # One that was not even written is replaced: the lane stays bounded, however long it lasts.
         self.outgoing.withdraw_ping(self._probe)
         self._probe = self.engine.send(Ping(payload=os.urandom(4)))
@@ -393,6 +439,8 @@ class Link:
 
     def give_up(self, silence: float) -> None:
         """Drop a peer that stayed silent."""
+        if self.closure is not None:
+            return
         text = f"nothing was heard for {silence:g} seconds"
         detail = f"{self.peer} was dropped by the keepalive: {text}"
         self._deaf = True

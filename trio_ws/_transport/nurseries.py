@@ -53,8 +53,10 @@ async def open_background() -> AsyncGenerator[trio.Nursery, None]:
     with lone_errors():
         async with trio.open_nursery() as outer:
             # A cancelled start would leave the task behind its shield; it starts without waiting.
+            background: trio.Nursery | None = None
             with trio.CancelScope(shield=True):
                 background = await outer.start(_hold)
+            assert background is not None
             try:
                 yield background
             except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nursery

@@ -43,7 +43,8 @@ class Outgoing:
     def __init__(self, high_water: float) -> None:
         self._high_water = high_water
         self._head = b""
-        self._messages: deque[bytes] = deque()
+        # Each lane is made when it is needed: an empty deque is large beside an idle connection.
+        self._messages: deque[bytes] | None = None
         self._pongs: deque[bytes] | None = None
         self._pings: deque[bytes] | None = None
         self._lot: trio.lowlevel.ParkingLot | None = None
@@ -69,6 +70,8 @@ class Outgoing:
 
     def push(self, frame: bytes) -> None:
         """Queue a message's frame."""
+        if self._messages is None:
+            self._messages = deque()
         self._messages.append(frame)
         self.size += len(frame)
 
@@ -101,9 +104,9 @@ class Outgoing:
             frame: The frame.
             drop_messages: Forget the messages that wait, to report a fault without delay.
         """
-        if drop_messages:
+        if drop_messages and self._messages:
             self.size -= sum(map(len, self._messages))
-            self._messages.clear()
+            self._messages = None
         self.push(frame)
         self._high_water = math.inf
         self.release()
@@ -111,8 +114,7 @@ class Outgoing:
     def clear(self) -> None:
         """Forget everything: the line is gone."""
         self._head = b""
-        self._messages.clear()
-        self._pongs = self._pings = None
+        self._messages = self._pongs = self._pings = None
         self.size = 0
         self._high_water = math.inf
         self.release()
@@ -123,17 +125,18 @@ class Outgoing:
         Returns:
             The bytes; empty when nothing waits.
         """
-        frames = [self._head] if self._head else []
-        self._head = b""
-        for lane in (self._pongs, self._pings):
-            if lane:
-                frames.extend(lane)
-                lane.clear()
+        frames = [*(self._pongs or ()), *(self._pings or ())]
+        self._pongs = self._pings = None
+        if self._head:
+            frames.insert(0, self._head)
+            self._head = b""
         size = sum(map(len, frames))
         messages = self._messages
         while messages and (not frames or size + len(messages[0]) <= CHUNK):
             frames.append(messages.popleft())
             size += len(frames[-1])
+        if not messages:
+            self._messages = None
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def written(self, count: int) -> None:

@@ -65,6 +65,7 @@ class Server:
         self._listening = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._idle = trio.Event()
+        self._interrupt: KeyboardInterrupt | SystemExit | None = None
         self._endpoints = tuple(map(listening_at, listeners))
 
     @property
@@ -137,6 +138,8 @@ class Server:
         finally:
             # Whichever way it ended, whoever drains has nothing to wait for any more.
             self._idle.set()
+            if self._interrupt is not None:
+                raise self._interrupt
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         if self._streams >= self._max_connections:
@@ -145,6 +148,10 @@ class Server:
         self._streams += 1
         try:
             await self._service.serve_stream(stream)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # Trio closes the stream once more, and there a pending cancellation takes its place.
+            self._interrupt = interrupt
+            raise
         finally:
             self._streams -= 1
             self._set_idle()

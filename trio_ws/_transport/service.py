@@ -4,6 +4,7 @@ import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import trio
 import trio.abc
@@ -83,10 +84,10 @@ class Service:
         self._keepalive = keepalive
         self._propagate = propagate
         self._propagated: Exception | None = None
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.connections: set[Connection] = set()
         """The connections that are open."""
-        self.draining = False
+        self.draining: bool = False
         """Whether opening handshakes are refused with 503."""
         self._waiting: set[Arrival] = set()
 
@@ -195,15 +196,12 @@ class Service:
         )
 
     async def _serve(self, arrival: Arrival) -> None:
-        arrival.on_open = self._opened
+        arrival.on_open, arrival.on_close = self._opened, self.connections.discard
         self._waiting.add(arrival)
         try:
             response = await self._ask(arrival)
         finally:
             self._waiting.discard(arrival)
-            if arrival.connection is not None:
-                self.connections.discard(arrival.connection)
-                logger.debug("%r is over", arrival.connection)
         if arrival.connection is None:
             head = arrival.head
             await self._answer(
@@ -211,7 +209,9 @@ class Service:
                 response or arrival.answer or not_found(head.target),
                 body=head.method != "HEAD",
             )
-        elif response is not None:
+            return
+        logger.debug("%r is over", arrival.connection)
+        if response is not None:
             self.counters.failures += 1
             logger.error(
                 "a handler returned a response after it had accepted %s", ascii(arrival.head.target)
@@ -224,7 +224,7 @@ class Service:
     async def _ask(self, arrival: Arrival) -> Response | None:
         """Run the handler; its errors end here, and cost no other connection anything."""
         try:
-            response: object = await self._handler(Request(arrival))
+            response = cast("object", await self._handler(Request(arrival)))
             if response is None or isinstance(response, Response):
                 return response
             name = type(response).__name__

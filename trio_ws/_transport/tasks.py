@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import trio
 
 from trio_ws._transport.link import Link
 from trio_ws._transport.nurseries import lone_errors
+
+_Held: TypeAlias = tuple[trio.Nursery, trio.Event]
+"""The nursery, and the event that says its block was left."""
 
 
 @asynccontextmanager
@@ -23,8 +27,11 @@ async def open_tasks(link: Link) -> AsyncGenerator[trio.Nursery, None]:
         with lone_errors():
             async with trio.open_nursery() as outer:
                 # A cancelled start might leave the task behind its shield; it waits for nobody.
+                held: _Held | None = None
                 with trio.CancelScope(shield=True):
-                    tasks, left = await outer.start(_hold, link)
+                    held = await outer.start(_hold, link)
+                assert held is not None
+                tasks, left = held
                 try:
                     yield tasks
                 except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nurseries
@@ -42,9 +49,7 @@ async def open_tasks(link: Link) -> AsyncGenerator[trio.Nursery, None]:
         raise failure
 
 
-async def _hold(
-    link: Link, *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
-) -> None:
+async def _hold(link: Link, *, task_status: trio.TaskStatus[_Held]) -> None:
     left = trio.Event()
     scope = trio.CancelScope()
     link.add_scope(scope)

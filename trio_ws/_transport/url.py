@@ -43,20 +43,22 @@ def parse_url(url: str) -> Target:
     Raises:
         ValueError: It is no such URL; the message says why.
     """
+    # What a message repeats is without user info, which may be a password.
+    shown = re.sub(r"//[^/?#]*@", "//***@", url)
     if re.search(r"[\x00-\x20\x7f]", url):
-        raise ValueError(f"{url!r} is no URL: it holds white space or a control character")
+        raise ValueError(f"{shown!r} is no URL: it holds white space or a control character")
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ValueError(f"{url!r} is no URL: {error}") from None
+        raise ValueError(f"{shown!r} is no URL: {error}") from None
     if "#" in url:
         # RFC 6455 §3: fragment identifiers are meaningless here, and must not be used.
-        raise ValueError(f"{url!r} has a fragment, which a WebSocket URL may not have")
+        raise ValueError(f"{shown!r} has a fragment, which a WebSocket URL may not have")
     if parts.scheme == "ws+unix":
-        return _unix_target(url, parts)
+        return _unix_target(shown, parts)
     if parts.scheme not in _PORTS:
-        raise ValueError(f"{url!r} is no WebSocket URL: it begins with ws:, wss: or ws+unix:")
-    return _tcp_target(url, parts)
+        raise ValueError(f"{shown!r} is no WebSocket URL: it begins with ws:, wss: or ws+unix:")
+    return _tcp_target(shown, parts)
 
 
 def _tcp_target(url: str, parts: SplitResult) -> Target:

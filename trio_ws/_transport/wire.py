@@ -13,12 +13,14 @@ Ending goes through `begin_close`, once, and then takes its course, whoever is c
 All of it together has `close_timeout`; then, or after `abort`, the line is cut at once. A server
 half-closes first and a client waits for that (RFC 6455 §7.1.1). Half-closing and reading on until
 the peer has ended, instead of just closing, keeps the kernel from answering data that is still
-under way with a reset, which would destroy the Close frame before the peer has read it.
+under way with a reset, which would destroy the Close frame before the peer has read it. Behind the
+peer's own Close nothing may be under way, so then a server does not wait for its end; some clients
+never end by themselves.
 """
 
 import logging
 import ssl
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -28,10 +30,10 @@ import trio.abc
 from trio_ws._transport.endpoint import beneath_tls
 from trio_ws._transport.outgoing import Outgoing
 
-_READ_SIZE = 64 * 1024  # bytes of one read
+READ_SIZE = 64 * 1024  # bytes of one read
 _SLICE = 16 * 1024  # bytes of one send_all on a stream that does not tell its progress
 
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 _logger = logging.getLogger("trio_ws.wire")
 
@@ -50,8 +52,8 @@ class WireOwner(Protocol):
         """Note that the peer took no byte within the write timeout; the line is being cut."""
 
 
-class StreamWire:
-    """The wire that serves any Trio stream.
+class Wire(ABC):
+    """What all wires have in common: the pause of reading, and the course of the end.
 
     Args:
         stream: The stream; the wire closes it.
@@ -69,15 +71,14 @@ class StreamWire:
         "_nursery",
         "_outgoing",
         "_owner",
-        "_reader",
         "_reading",
-        "_resumed",
+        "_stopped",
         "_stream",
         "_write_error",
         "_write_timeout",
-        "_writer",
         "_writing",
         "heard",
+        "paused",
         "stopped",
     )
 
@@ -97,18 +98,19 @@ class StreamWire:
         self._write_timeout = write_timeout
         self._close_timeout = close_timeout
         self._nursery: trio.Nursery | None = None
-        self._reader = trio.CancelScope()
         self._reading = True
-        self._resumed: trio.Event | None = None
-        self._writer: trio.CancelScope | None = None
         self._writing = False
         self._write_error: BaseException | None = None
         self._closing: _Closing | None = None
         self._half_close_first = not client
+        self.paused = False
+        """Whether reading waits for the application: this side's own back-pressure."""
         self.heard = 0.0
         """When the last byte came in, or reading was resumed; `trio.current_time`."""
-        self.stopped = trio.Event()
-        """Set when the line is cut and no task is left."""
+        self.stopped = False
+        """Whether the line is cut and no task is left."""
+        # Made when somebody waits, which is at the very end.
+        self._stopped: trio.Event | None = None
 
     def start(self, nursery: trio.Nursery, rest: bytes) -> None:
         """Start reading and writing.
@@ -120,43 +122,40 @@ class StreamWire:
         """
         self._nursery = nursery
         self.heard = trio.current_time()
-        nursery.start_soon(self._read, rest)
+        self._start_reading(rest)
         self.write_soon()
 
-    @property
-    def paused(self) -> bool:
-        """Whether reading waits for the application: this side's own back-pressure."""
-        return self._resumed is not None
+    @abstractmethod
+    def _start_reading(self, rest: bytes) -> None:
+        """Begin to read."""
+
+    @abstractmethod
+    def _start_writing(self) -> None:
+        """Begin to write what waits; `_writing` was set."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """Stop reading and writing, soon; `_reading_ended` and `_writing_ended` follow."""
+
+    @abstractmethod
+    def _go_on(self) -> None:
+        """Read on after a pause."""
+
+    def _hand_over(self, data: bytes | bytearray) -> bool:
+        """Give the owner what was read; tell whether to read on."""
+        self.heard = trio.current_time()
+        self.paused = not self._owner.receive_bytes(data)
+        return not self.paused
 
     def resume(self) -> None:
         """Read on after `receive_bytes` asked to wait."""
-        if self._resumed is not None:
-            self.heard = trio.current_time()
-            self._resumed.set()
-            self._resumed = None
+        if not self.paused:
+            return
+        self.paused = False
+        self.heard = trio.current_time()
+        self._go_on()
 
-    async def wait_resumed(self) -> None:
-        """Wait until reading is not paused."""
-        while self._resumed is not None:
-            await self._resumed.wait()
-
-    @trio.lowlevel.enable_ki_protection
-    async def _read(self, rest: bytes) -> None:
-        error: BaseException | None = None
-        try:
-            with self._reader:
-                while data := rest or await self._stream.receive_some(_READ_SIZE):
-                    rest = b""
-                    self.heard = trio.current_time()
-                    if not self._owner.receive_bytes(data):
-                        self._resumed = trio.Event()
-                        await self._resumed.wait()
-        except _BROKEN as broken:
-            error = broken
-        except Exception as failure:
-            # A stream that breaks its contract, or a fault of ours, costs this connection only.
-            _logger.exception("reading failed; the connection is dropped")
-            error = failure
+    def _reading_ended(self, error: BaseException | None) -> None:
         self._reading = False
         self.resume()
         self._owner.line_ended(error or self._write_error)
@@ -168,40 +167,21 @@ class StreamWire:
         """Have what waits written, after every task of this tick has had its step."""
         if not self._writing and self._nursery is not None and not self._outgoing.empty:
             self._writing = True
-            self._nursery.start_soon(self._write)
+            self._start_writing()
 
-    @trio.lowlevel.enable_ki_protection
-    async def _write(self) -> None:
-        try:
-            with trio.CancelScope() as self._writer:
-                while data := self._outgoing.take():
-                    await write_all(self._stream, data, self._write_timeout, self._outgoing.written)
-        except trio.TooSlowError:
-            self._owner.line_stuck()
-        except _BROKEN as error:
-            self._writing_broke(error)
-        except Exception as failure:
-            _logger.exception("writing failed; the connection is dropped")
-            self._writing_broke(failure)
-        finally:
-            self._writing = False
-            self._writer = None
-            if self._closing is not None:
-                self._closing.flushed.set()
+    def _writing_ended(self) -> None:
+        self._writing = False
+        if self._closing is not None:
+            self._closing.flushed.set()
 
-    def _writing_broke(self, error: BaseException) -> None:
-        self._outgoing.clear()
-        self._write_error = error
-        # The reader finds out by itself, after it has handed over what the peer sent before the
-        # line broke, its Close perhaps. A paused one would not.
-        if self.paused or not isinstance(error, _BROKEN):
-            self._reader.cancel()
-
-    def begin_close(self, *, answered: bool, half_close_first: bool = False) -> None:
+    def begin_close(
+        self, *, answered: bool, linger: bool = True, half_close_first: bool = False
+    ) -> None:
         """Begin to end the line; further calls change nothing.
 
         Args:
             answered: Whether the peer's Close is here already, or none is expected.
+            linger: Whether the peer may still be sending, so that its end has to be waited for.
             half_close_first: Half-close as a server does, although this is a client.
         """
         if self._closing is not None or self._nursery is None:
@@ -209,6 +189,7 @@ class StreamWire:
         self.write_soon()
         self._half_close_first = self._half_close_first or half_close_first
         self._closing = _Closing(self._close_timeout)
+        self._closing.linger = linger
         if not self._writing:
             self._closing.flushed.set()
         if answered or not self._reading:
@@ -217,9 +198,14 @@ class StreamWire:
             self._closing.ended.set()
         self._nursery.start_soon(self._close, self._closing)
 
-    def answer_arrived(self) -> None:
-        """Note that the peer's Close is here."""
+    def answer_arrived(self, *, linger: bool = False) -> None:
+        """Note that the peer's Close is here, or that it will not come any more.
+
+        Args:
+            linger: As for `begin_close`: it will not come, and the peer may still be sending.
+        """
         if self._closing is not None:
+            self._closing.linger = linger
             self._closing.answered.set()
 
     def abort(self) -> None:
@@ -231,33 +217,115 @@ class StreamWire:
     @trio.lowlevel.enable_ki_protection
     async def _close(self, closing: "_Closing") -> None:
         try:
-            with closing.scope:
-                await closing.flushed.wait()
-                await closing.answered.wait()
-                if not self._half_close_first or await half_close(self._stream):
-                    await closing.ended.wait()
-            self._outgoing.clear()
-            self._reader.cancel()
-            if self._writer is not None:
-                self._writer.cancel()
-            await cut(self._stream)
+            try:
+                with closing.scope:
+                    await closing.flushed.wait()
+                    await closing.answered.wait()
+                    if not self._half_close_first or (
+                        await half_close(self._stream) and closing.linger
+                    ):
+                        await closing.ended.wait()
+            finally:
+                # Should a fault of ours end all tasks, the poller must not keep the socket.
+                self._outgoing.clear()
+                self._stop()
+                await cut(self._stream)
             await closing.ended.wait()
             await closing.flushed.wait()
         finally:
             # Whoever waits for this must not wait for ever, should a fault of ours end all tasks.
-            self.stopped.set()
+            self.stopped = True
+            if self._stopped is not None:
+                self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the line is cut and no task is left."""
+        if not self.stopped:
+            if self._stopped is None:
+                self._stopped = trio.Event()
+            await self._stopped.wait()
+
+
+class StreamWire(Wire):
+    """The wire that serves any Trio stream, by a reader task and, now and then, a writer task."""
+
+    __slots__ = ("_reader", "_running", "_writer")
+
+    def _start_reading(self, rest: bytes) -> None:
+        assert self._nursery is not None
+        self._reader = trio.CancelScope()
+        self._writer: trio.CancelScope | None = None
+        self._running: trio.Event | None = None
+        self._nursery.start_soon(self._read, rest)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _read(self, rest: bytes) -> None:
+        error: BaseException | None = None
+        try:
+            with self._reader:
+                while data := rest or await self._stream.receive_some(READ_SIZE):
+                    rest = b""
+                    if not self._hand_over(data):
+                        self._running = trio.Event()
+                        await self._running.wait()
+        except BROKEN as broken:
+            error = broken
+        except Exception as failure:
+            # A stream that breaks its contract, or a fault of ours, costs this connection only.
+            _logger.exception("reading failed; the connection is dropped")
+            error = failure
+        self._reading_ended(error)
+
+    def _go_on(self) -> None:
+        assert self._running is not None
+        self._running.set()
+
+    def _start_writing(self) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._write)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _write(self) -> None:
+        try:
+            with trio.CancelScope() as self._writer:
+                while data := self._outgoing.take():
+                    await write_all(self._stream, data, self._write_timeout, self._outgoing.written)
+        except trio.TooSlowError:
+            self._owner.line_stuck()
+        except BROKEN as error:
+            self._writing_broke(error)
+        except Exception as failure:
+            _logger.exception("writing failed; the connection is dropped")
+            self._writing_broke(failure)
+        finally:
+            self._writer = None
+            self._writing_ended()
+
+    def _writing_broke(self, error: BaseException) -> None:
+        self._outgoing.clear()
+        self._write_error = error
+        # The reader finds out by itself, after it has handed over what the peer sent before the
+        # line broke, its Close perhaps. A paused one would not.
+        if self.paused or not isinstance(error, BROKEN):
+            self._reader.cancel()
+
+    def _stop(self) -> None:
+        self._reader.cancel()
+        if self._writer is not None:
+            self._writer.cancel()
 
 
 class _Closing:
     """How far the end of a line has come."""
 
-    __slots__ = ("answered", "ended", "flushed", "scope")
+    __slots__ = ("answered", "ended", "flushed", "linger", "scope")
 
     def __init__(self, timeout: float) -> None:
         self.scope = trio.move_on_after(timeout)
         self.flushed = trio.Event()
         self.answered = trio.Event()
         self.ended = trio.Event()
+        self.linger = True
 
 
 async def write_all(
@@ -315,7 +383,7 @@ async def half_close(stream: trio.abc.Stream) -> bool:
         return False
     try:
         await inner.send_eof()
-    except (*_BROKEN, OSError, ssl.SSLError):
+    except (*BROKEN, OSError, ssl.SSLError):
         return False
     except Exception:
         # A stream that breaks its contract costs its own connection only.
@@ -331,6 +399,9 @@ async def cut(stream: trio.abc.AsyncResource) -> None:
         It is closed all the same.
     """
     try:
-        await trio.aclose_forcefully(stream)
+        # It waits for nobody, so the shield needs no deadline. Without it a cancellation would
+        # take the place of the error that is on its way out, a KeyboardInterrupt for one.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
     except Exception:
         _logger.exception("closing the stream failed")

@@ -1,0 +1,1 @@
+"""The benchmark: trio_ws beside its peers, in one run. See README.md."""

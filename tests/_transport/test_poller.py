@@ -1,0 +1,403 @@
+"""`Poller` serves every ready socket once a round, and lives from the first to the last."""
+
+import select
+import selectors
+import socket
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_ws._transport import poller as poller_module
+from trio_ws._transport.poller import (
+    READ,
+    WRITE,
+    EpollWatcher,
+    Polled,
+    Poller,
+    SelectorWatcher,
+    Watcher,
+    current_poller,
+)
+
+pytestmark = pytest.mark.network
+
+
+class Served(Polled):
+    """A socket that writes down what it is told.
+
+    Args:
+        then: Called each time it is ready or flushed.
+    """
+
+    def __init__(self, then: Callable[[], object] = bool) -> None:
+        self._then = then
+        self.readies: list[tuple[bool, bool]] = []
+        self.flushes = 0
+        self.replacements = 0
+
+    def ready(self, *, read: bool, write: bool) -> None:
+        self.readies.append((read, write))
+        self._then()
+
+    def flush(self) -> None:
+        self.flushes += 1
+        self._then()
+
+    def replaced(self) -> None:
+        self.replacements += 1
+
+
+class SpyWatcher(Watcher):
+    """A watcher for which sockets are ready when the test says so."""
+
+    def __init__(self) -> None:
+        self._ours, self._bell = socket.socketpair()
+        self._ours.setblocking(False)
+        self.events: list[tuple[int, bool, bool]] = []
+        self.watched: list[tuple[int, int, int]] = []
+        self.closed = False
+
+    def ring(self, *events: tuple[int, bool, bool]) -> None:
+        self.events = list(events)
+        self._bell.send(b"!")
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def watch(self, fd: int, interest: int, before: int) -> None:
+        self.watched.append((fd, interest, before))
+
+    def ready(self) -> Iterable[tuple[int, bool, bool]]:
+        self._ours.recv(100)
+        yield from self.events
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+        self._ours.close()
+        self._bell.close()
+
+
+def make_epoll_watcher() -> Watcher:
+    if not hasattr(select, "epoll"):  # pragma: no cover - only macOS and Windows have none
+        pytest.skip("epoll is Linux's")
+    return EpollWatcher()
+
+
+def make_selector_watcher() -> Watcher:
+    # The selector there is that has a descriptor: kqueue's or epoll's.
+    return SelectorWatcher(selectors.DefaultSelector())
+
+
+@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
+def test_a_watcher_tells_what_is_ready_as_far_as_it_was_asked(
+    make: Callable[[], Watcher],
+) -> None:
+    watcher = make()
+    here, there = socket.socketpair()
+    with here, there:
+        fd = here.fileno()
+        there.send(b"x")
+
+        seen = [list(watcher.ready())]
+        for interest, before in ((READ, 0), (READ | WRITE, READ), (WRITE, READ | WRITE)):
+            watcher.watch(fd, interest, before)
+            seen.append(list(watcher.ready()))
+        watcher.watch(fd, 0, WRITE)
+        seen.append(list(watcher.ready()))
+    watcher.close()
+
+    assert seen == [[], [(fd, True, False)], [(fd, True, True)], [(fd, False, True)], []]
+
+
+@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
+def test_a_watcher_reports_a_hang_up_to_those_who_read(make: Callable[[], Watcher]) -> None:
+    watcher = make()
+    here, there = socket.socketpair()
+    with here:
+        fd = here.fileno()
+        watcher.watch(fd, READ, 0)
+        there.close()
+
+        (event,) = watcher.ready()
+        watcher.watch(fd, 0, READ)
+        after = list(watcher.ready())
+    watcher.close()
+
+    assert event[:2] == (fd, True)
+    assert after == []
+
+
+@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
+async def test_a_ready_socket_is_served(make: Callable[[], Watcher]) -> None:
+    watcher = make()
+    poller = Poller(watcher)
+    here, there = socket.socketpair()
+    with here, there:
+        fd = here.fileno()
+        served = Served(lambda: here.recv(10))
+        poller.add(fd, served)
+        poller.watch(fd, READ, 0)
+        await wait_all_tasks_blocked()
+
+        there.send(b"x")
+        await wait_all_tasks_blocked()
+        poller.watch(fd, 0, READ)
+        there.send(b"x")
+        await wait_all_tasks_blocked()
+        poller.remove(fd, served)
+
+    assert served.readies == [(True, False)]
+
+
+async def test_the_tasks_end_with_the_last_socket() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    first, last = Served(), Served()
+    poller.add(1001, first)
+    poller.add(1002, last)
+    await wait_all_tasks_blocked()
+
+    poller.remove(1001, first)
+    await wait_all_tasks_blocked()
+    before = (poller.ended, watcher.closed)
+    poller.remove(1002, last)
+    await wait_all_tasks_blocked()
+
+    assert before == (False, False)
+    assert (poller.ended, watcher.closed) == (True, True)
+
+
+async def test_a_poller_can_end_before_its_tasks_began() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    served = Served()
+    poller.add(1001, served)
+
+    poller.remove(1001, served)
+    await wait_all_tasks_blocked()
+
+    assert watcher.closed
+
+
+async def test_each_ready_socket_is_served_once_a_round() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    sockets = {1000 + number: Served() for number in range(300)}
+    for fd, served in sockets.items():
+        poller.add(fd, served)
+
+    watcher.ring(*((fd, True, fd % 2 == 0) for fd in sockets))
+    await wait_all_tasks_blocked()
+    for fd, served in sockets.items():
+        poller.remove(fd, served)
+
+    assert all(served.readies == [(True, fd % 2 == 0)] for fd, served in sockets.items())
+
+
+async def test_other_tasks_run_between_two_rounds() -> None:
+    poller = Poller(make_selector_watcher())
+    here, there = socket.socketpair()
+    with here, there:
+        # It never reads, so it is ready in every round.
+        served = Served()
+        poller.add(here.fileno(), served)
+        poller.watch(here.fileno(), READ, 0)
+        there.send(b"x")
+
+        counts: list[int] = []
+        while len(served.readies) < 5:
+            await trio.lowlevel.checkpoint()
+            counts.append(len(served.readies))
+        poller.watch(here.fileno(), 0, READ)
+        poller.remove(here.fileno(), served)
+
+    assert len(set(counts)) > 2
+
+
+async def test_a_socket_that_another_one_removed_in_this_round_is_not_served() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    second = Served()
+    first = Served(lambda: poller.remove(1002, second))
+    poller.add(1001, first)
+    poller.add(1002, second)
+
+    watcher.ring((1001, True, False), (1002, True, False))
+    await wait_all_tasks_blocked()
+    poller.remove(1001, first)
+
+    assert (len(first.readies), len(second.readies)) == (1, 0)
+
+
+async def test_what_a_socket_is_watched_for_is_passed_on() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    served = Served()
+    poller.add(1001, served)
+
+    poller.watch(1001, READ | WRITE, READ)
+    poller.remove(1001, served)
+
+    assert watcher.watched == [(1001, READ | WRITE, READ)]
+
+
+async def test_a_socket_is_told_that_its_descriptor_is_anothers() -> None:
+    poller = Poller(SpyWatcher())
+    stale, fresh = Served(), Served()
+    poller.add(1001, stale)
+
+    poller.add(1001, fresh)
+    poller.remove(1001, stale)
+    ended = poller.ended
+    poller.remove(1001, fresh)
+
+    assert (stale.replacements, fresh.replacements) == (1, 0)
+    assert not ended
+
+
+async def test_flush_runs_after_the_tasks_of_the_tick() -> None:
+    poller = Poller(SpyWatcher())
+    served = Served()
+    poller.add(1001, served)
+    counts: list[int] = []
+
+    async def queue() -> None:
+        poller.flush_soon(served)
+        counts.append(served.flushes)
+
+    for _ in range(2):
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(queue)
+    await wait_all_tasks_blocked()
+    poller.remove(1001, served)
+
+    assert counts == [0, 0, 0, 3, 3, 3]
+    assert served.flushes == 6
+
+
+async def test_what_is_queued_before_the_tasks_begin_is_flushed() -> None:
+    poller = Poller(SpyWatcher())
+    served = Served()
+    poller.add(1001, served)
+
+    poller.flush_soon(served)
+    await wait_all_tasks_blocked()
+    poller.remove(1001, served)
+
+    assert served.flushes == 1
+
+
+async def test_a_backlog_is_flushed_in_rounds_between_which_others_run() -> None:
+    poller = Poller(SpyWatcher())
+
+    def again() -> None:
+        if served.flushes < 10:
+            poller.flush_soon(served)
+
+    served = Served(again)
+    poller.add(1001, served)
+    await wait_all_tasks_blocked()
+    poller.flush_soon(served)
+
+    counts: list[int] = []
+    while served.flushes < 10:
+        await trio.lowlevel.checkpoint()
+        counts.append(served.flushes)
+    await wait_all_tasks_blocked()
+    poller.remove(1001, served)
+
+    assert served.flushes == 10
+    assert len(set(counts)) >= 5
+
+
+async def test_a_run_has_one_poller_until_its_last_socket_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
+    monkeypatch.setattr(poller_module, "make_watcher", SpyWatcher)
+    first = current_poller()
+    assert first is not None
+    same = current_poller()
+    served = Served()
+    first.add(1001, served)
+
+    first.remove(1001, served)
+    second = current_poller()
+    # An old one that is told something late does not end the one of today.
+    first.remove(1001, served)
+
+    assert first is same
+    assert second is not None
+    assert second is not first
+    assert current_poller() is second
+
+
+async def test_there_is_no_poller_when_the_environment_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", "1")
+
+    assert current_poller() is None
+
+
+async def test_there_is_no_poller_without_epoll_and_kqueue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
+    monkeypatch.setattr(poller_module, "select", SimpleNamespace())
+    monkeypatch.setattr(poller_module, "selectors", SimpleNamespace())
+
+    assert current_poller() is None
+
+
+def test_epoll_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(select, "epoll"):  # pragma: no cover - only macOS and Windows have none
+        pytest.skip("epoll is Linux's")
+
+    watcher = poller_module.make_watcher()
+
+    assert isinstance(watcher, EpollWatcher)
+    watcher.close()
+
+
+def test_kqueue_is_used_where_there_is_no_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "select", SimpleNamespace())
+    fake = SimpleNamespace(KqueueSelector=selectors.DefaultSelector)
+    monkeypatch.setattr(poller_module, "selectors", fake)
+
+    watcher = poller_module.make_watcher()
+
+    assert isinstance(watcher, SelectorWatcher)
+    watcher.close()
+
+
+def test_each_run_has_a_poller_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
+    watchers: list[SpyWatcher] = []
+
+    def make_watcher() -> Watcher:
+        watchers.append(SpyWatcher())
+        return watchers[-1]
+
+    monkeypatch.setattr(poller_module, "make_watcher", make_watcher)
+
+    async def use() -> Poller | None:
+        await trio.lowlevel.checkpoint()
+        return current_poller()
+
+    async def use_threads() -> None:
+        outer = current_poller()
+        for _ in range(2):
+            assert await trio.to_thread.run_sync(trio.run, use) is not outer
+        assert current_poller() is outer
+
+    trio.run(use)
+    trio.run(use_threads)
+
+    assert [watcher.closed for watcher in watchers] == [True] * 4

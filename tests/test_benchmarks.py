@@ -1,0 +1,129 @@
+"""The benchmark's harness works. What it measures is no matter of tests."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.generator import Generator, Load
+from benchmarks.peers import PEERS, REFERENCE, Peer
+from benchmarks.processes import BenchError
+from benchmarks.report import Report
+from benchmarks.runner import Result, count, refusal, run
+from benchmarks.works import Unit, Work, curves, full, quick
+
+pytestmark = pytest.mark.network
+
+LOAD = Load(connections=2, warmup=0.02, seconds=0.05)
+ECHO = Work(name="echo", load=LOAD)
+WORKS = (
+    ECHO,
+    Work(name="text", load=replace(LOAD, text=True, in_flight=3)),
+    Work(name="at once", load=replace(LOAD, work="burst", in_flight=5)),
+    Work(name="broadcast", load=replace(LOAD, work="broadcast"), broadcast=True),
+    Work(name="handshakes", load=replace(LOAD, work="handshakes"), fresh=True),
+    Work(name="idle", load=replace(LOAD, work="idle"), unit=Unit.MEMORY, fresh=True),
+)
+# These need the generator in C.
+MORE_WORKS = (
+    Work(name="TLS", load=replace(LOAD, tls=True)),
+    Work(name="client", load=LOAD, client=True),
+    Work(name="quiet", load=replace(LOAD, work="quiet", flood=4, seconds=0.2), unit=Unit.TAIL),
+)
+OURS = next(peer for peer in PEERS if peer.name == REFERENCE)
+FLOOR = next(peer for peer in PEERS if peer.raw)
+BROKEN = Peer(name="broken", program="no_such_program")
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Iterator[Generator]:
+    with tempfile.TemporaryDirectory() as folder:
+        generator = Generator.compiled(Path(folder))
+        if generator is None:
+            pytest.skip("needs Linux and a C compiler")
+        yield generator
+
+
+async def test_a_tiny_round_measures_every_kind_of_work(compiled: Generator) -> None:
+    works = (*WORKS, *MORE_WORKS)
+    told: list[str] = []
+
+    results = await run(
+        works, (OURS, FLOOR), compiled, rounds=1, seconds=0.05, progress=told.append
+    )
+
+    assert len(told) == count(works, (OURS, FLOOR), 1) == 2 * len(works) - 2
+    for work in works:
+        for peer in (OURS, FLOOR):
+            result = results[work.name][peer.name]
+            assert result.failures == []
+            assert result.refusal == refusal(work, peer)
+            assert len(result.samples) == (result.refusal is None)
+
+
+async def test_a_tiny_round_works_without_a_compiler() -> None:
+    results = await run((ECHO,), (OURS, FLOOR), Generator.fallback(), rounds=1, seconds=0.05)
+
+    for result in results[ECHO.name].values():
+        assert result.failures == []
+        assert result.samples[0].messages > 0
+
+
+async def test_a_peer_that_does_not_start_is_named_with_the_reason(compiled: Generator) -> None:
+    results = await run((ECHO,), (BROKEN, FLOOR), compiled, rounds=1, seconds=0.05)
+
+    assert "No module named" in results[ECHO.name]["broken"].failures[0]
+    assert results[ECHO.name][FLOOR.name].samples
+
+
+async def test_a_wrong_echo_is_no_measurement(compiled: Generator) -> None:
+    # A server that sends back bytes, where a WebSocket is expected.
+    masquerade = replace(FLOOR, raw=False)
+
+    results = await run((ECHO,), (masquerade,), compiled, rounds=1, seconds=0.05)
+
+    assert "the answer to the handshake is GET" in results[ECHO.name][FLOOR.name].failures[0]
+
+
+async def test_a_report_has_a_table_for_each_work_and_names_the_absent(tmp_path: Path) -> None:
+    results = await run((ECHO,), (OURS, FLOOR), Generator.fallback(), rounds=2, seconds=0.05)
+    results[ECHO.name]["broken"] = Result(failures=["it said nothing"] * 2)
+    report = Report(
+        machine={"cores": "2"},
+        settings={"rounds": "2"},
+        works=[ECHO],
+        peers=[OURS, FLOOR],
+        absent={"elsewhere": "not installed"},
+        results=results,
+    )
+
+    written = report.write(tmp_path, "tiny")
+
+    assert {path.name for path in written} >= {"tiny.md", "tiny.json"}
+    text = (tmp_path / "tiny.md").read_text(encoding="utf-8")
+    assert "### echo" in text
+    assert f"| {REFERENCE} " in text
+    assert "absent: elsewhere: not installed" in text
+    assert "broken, 2 times without result: it said nothing" in text
+    data = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
+    assert len(data["works"][0]["peers"][REFERENCE]["samples"]) == 2
+
+
+async def test_a_generator_that_is_misused_says_so(compiled: Generator) -> None:
+    with pytest.raises(BenchError, match="out of range"):
+        await compiled.drive(Load(connections=0), 1, 0)
+
+
+@pytest.mark.parametrize("works", [quick(), full(), curves()], ids=["quick", "full", "curves"])
+def test_works_have_names_of_their_own(works: list[Work]) -> None:
+    assert len({work.name for work in works}) == len(works)
+
+
+def test_a_peer_that_is_not_installed_is_absent() -> None:
+    peer = replace(OURS, needs=("no-such-distribution",))
+
+    assert peer.absence() == "not installed: no-such-distribution"
+    assert OURS.absence() is None

@@ -1,0 +1,71 @@
+"""What the README says is true: its programs run, and its tables name what there is."""
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_ws
+import trio_ws.testing
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def _names_of(block: str, namespace: dict[str, object]) -> dict[str, object]:
+    """Run a program of the README up to its last line, which would run it for ever."""
+    tree = ast.parse(block)
+    if isinstance(tree.body[-1], ast.Expr):
+        tree.body.pop()
+    exec(compile(tree, "README.md", "exec"), namespace)  # noqa: S102 - the project's own text
+    return namespace
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_program_is_python(block: str) -> None:
+    compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+async def test_the_greeting_passes_its_own_test(autojump_clock: MockClock) -> None:
+    namespace: dict[str, object] = {}
+    for block in (BLOCKS[0], BLOCKS[2]):
+        _names_of(block, namespace)
+
+    test = namespace["test_greets"]
+    assert callable(test)
+    await test()
+
+
+@pytest.mark.network
+async def test_the_greeting_client_is_heard_by_the_greeting_server(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = await nursery.start(trio_ws.serve, _names_of(BLOCKS[0], {})["greet"], 0)
+    client = BLOCKS[1].replace("localhost:8080", f"localhost:{server.port}")
+    main = _names_of(client, {})["main"]
+    assert callable(main)
+
+    with trio.fail_after(30):
+        await main()
+        await server.drain(10)
+
+    assert "Mensagem do servidor: Olá, cliente!" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("settings", [trio_ws.Limits, trio_ws.Keepalive])
+def test_every_setting_stands_in_the_table_of_limits(
+    settings: type[trio_ws.Limits] | type[trio_ws.Keepalive],
+) -> None:
+    table = README.partition("## Limits and their defaults")[2].partition("\n## ")[0]
+
+    for field in fields(settings):
+        assert f"`{field.name}`" in table
+
+
+@pytest.mark.parametrize("name", [name for name in trio_ws.__all__ if name != "Handler"])
+def test_every_public_name_is_spoken_of(name: str) -> None:
+    assert name in README

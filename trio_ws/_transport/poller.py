@@ -1,0 +1,266 @@
+"""`Poller`: waits for all plain sockets of a run at once, and writes to them.
+
+Theory of operation
+-------------------
+Waiting for a socket costs Trio a failed `recv`, a system call to register, and a task step, for
+each socket and each time. Here one task per run waits on the descriptor of an epoll (or kqueue) of
+its own, which Trio can wait for like any other. It asks that epoll which sockets are ready, serves
+each of them once, and lets all other tasks have their step before it asks again. So none is read
+twice before every ready one was read once, and a round is bounded by the number of events asked
+for.
+
+A second task writes. The first frame queued in a tick puts its socket on a list and wakes it; it
+runs after the tasks of that tick, and writes to each listed socket. A socket whose buffer is full
+is watched by the epoll like one that is to be read.
+
+Both begin with the first socket and end with the last. Whatever goes wrong with one socket stays
+with that socket.
+"""
+
+import os
+import select
+import selectors
+from collections.abc import Iterable
+from typing import Protocol
+
+import trio
+
+READ, WRITE = 1, 2
+"""What to watch a socket for; to be combined."""
+
+_MAX_EVENTS = 256  # sockets served in one round, so that a round stays short
+
+
+class Polled(Protocol):
+    """What the poller serves. Neither method may raise."""
+
+    def ready(self, *, read: bool, write: bool) -> None:
+        """Read once, or write on; an error of the socket counts as either."""
+
+    def flush(self) -> None:
+        """Write what waits."""
+
+    def replaced(self) -> None:
+        """Note that the descriptor was closed behind our back: another socket has it now."""
+
+
+class Poller:
+    """The shared tasks of one `trio.run`. Got by `current_poller`."""
+
+    def __init__(self, watcher: "Watcher") -> None:
+        self._watcher = watcher
+        self._sockets: dict[int, Polled] = {}
+        self._unwritten: list[Polled] = []
+        self._idle_flusher: trio.lowlevel.Task | None = None
+        self._serving = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._serve)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last socket has left; `current_poller` gives another one."""
+        return self._serving.cancel_called
+
+    def add(self, fd: int, polled: Polled) -> None:
+        """Know a socket from now on; `watch` says for what."""
+        stale = self._sockets.get(fd)
+        self._sockets[fd] = polled
+        if stale is not None:
+            stale.replaced()
+
+    def remove(self, fd: int, polled: Polled) -> None:
+        """Forget a socket, before its descriptor is closed; with the last one the tasks end."""
+        if self._sockets.get(fd) is polled:
+            del self._sockets[fd]
+        if not self._sockets:
+            if _current.get() is self:
+                _current.set(None)
+            self._serving.cancel()
+
+    def watch(self, fd: int, interest: int, before: int) -> None:
+        """Change what a socket is watched for.
+
+        Args:
+            fd: Its descriptor.
+            interest: `READ`, `WRITE`, both or 0.
+            before: What it was watched for until now.
+        """
+        self._watcher.watch(fd, interest, before)
+
+    def flush_soon(self, polled: Polled) -> None:
+        """Have `flush` called after the tasks of this tick have had their step."""
+        self._unwritten.append(polled)
+        if self._idle_flusher is not None:
+            trio.lowlevel.reschedule(self._idle_flusher)
+            self._idle_flusher = None
+
+    @trio.lowlevel.enable_ki_protection
+    async def _serve(self) -> None:
+        try:
+            with self._serving:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._poll)
+                    nursery.start_soon(self._flush)
+        finally:
+            self._watcher.close()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _poll(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._watcher.fileno())
+            for fd, read, write in self._watcher.ready():
+                # One that was served before it in this round may have removed it.
+                if (polled := self._sockets.get(fd)) is not None:
+                    polled.ready(read=read, write=write)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _flush(self) -> None:
+        while True:
+            if not self._unwritten:
+                self._idle_flusher = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+            unwritten, self._unwritten = self._unwritten, []
+            for polled in unwritten:
+                polled.flush()
+            if self._unwritten:
+                # A large backlog is written in rounds, between those of all other tasks.
+                await trio.lowlevel.checkpoint()
+
+    def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        self._idle_flusher = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Watcher(Protocol):
+    """An epoll, or what does its work elsewhere."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable while a socket is ready."""
+        ...
+
+    def watch(self, fd: int, interest: int, before: int) -> None:
+        """Change what a descriptor is watched for."""
+
+    def ready(self) -> Iterable[tuple[int, bool, bool]]:
+        """Return descriptors that can be read from or written to, without waiting."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+
+
+class EpollWatcher:
+    """Watches with Linux's epoll itself: `selectors` would add a third to the cost of an event."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def fileno(self) -> int:
+        """Return the epoll's descriptor."""
+        return self._epoll.fileno()
+
+    def watch(self, fd: int, interest: int, before: int) -> None:
+        """Change what a descriptor is watched for."""
+        # Without an interest it has to go: a hang-up is reported whatever one asks for.
+        mask = (select.EPOLLIN if interest & READ else 0) | (
+            select.EPOLLOUT if interest & WRITE else 0
+        )
+        if not mask:
+            self._epoll.unregister(fd)
+        elif before:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
+
+    def ready(self) -> Iterable[tuple[int, bool, bool]]:
+        """Return descriptors that are ready, at most `_MAX_EVENTS`."""
+        for fd, mask in self._epoll.poll(0, _MAX_EVENTS):
+            yield fd, bool(mask & ~select.EPOLLOUT), bool(mask & ~select.EPOLLIN)
+
+    def close(self) -> None:
+        """Close the epoll."""
+        self._epoll.close()
+
+
+class DescribedSelector(Protocol):
+    """A `selectors.BaseSelector` that has a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
+
+    def register(self, fileobj: int, events: int) -> selectors.SelectorKey:
+        """Watch a descriptor."""
+        ...
+
+    def modify(self, fileobj: int, events: int) -> selectors.SelectorKey:
+        """Watch it for something else."""
+        ...
+
+    def unregister(self, fileobj: int) -> selectors.SelectorKey:
+        """Watch it no more."""
+        ...
+
+    def select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+
+
+class SelectorWatcher:
+    """Watches with a selector of the standard library that has a descriptor: kqueue's."""
+
+    def __init__(self, selector: "DescribedSelector") -> None:
+        self._selector = selector
+
+    def fileno(self) -> int:
+        """Return the selector's descriptor."""
+        return self._selector.fileno()
+
+    def watch(self, fd: int, interest: int, before: int) -> None:
+        """Change what a descriptor is watched for."""
+        mask = (selectors.EVENT_READ if interest & READ else 0) | (
+            selectors.EVENT_WRITE if interest & WRITE else 0
+        )
+        if not mask:
+            self._selector.unregister(fd)
+        elif before:
+            self._selector.modify(fd, mask)
+        else:
+            self._selector.register(fd, mask)
+
+    def ready(self) -> Iterable[tuple[int, bool, bool]]:
+        """Return descriptors that are ready."""
+        for key, mask in self._selector.select(0):
+            yield key.fd, bool(mask & selectors.EVENT_READ), bool(mask & selectors.EVENT_WRITE)
+
+    def close(self) -> None:
+        """Close the selector."""
+        self._selector.close()
+
+
+def make_watcher() -> Watcher | None:
+    """Make the best watcher of this system; None where there is neither epoll nor kqueue."""
+    if hasattr(select, "epoll"):
+        return EpollWatcher()
+    kqueue_selector: type[DescribedSelector] | None = getattr(selectors, "KqueueSelector", None)
+    return None if kqueue_selector is None else SelectorWatcher(kqueue_selector())
+
+
+_current: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws.poller", None)
+
+
+def current_poller() -> Poller | None:
+    """Return the poller of this run, started if there is none; None where there can be none.
+
+    ``TRIO_WS_NO_POLLER=1`` in the environment turns it off, and every connection gets tasks of
+    its own.
+    """
+    poller = _current.get()
+    if poller is None and os.environ.get("TRIO_WS_NO_POLLER") != "1":
+        watcher = make_watcher()
+        if watcher is not None:
+            poller = Poller(watcher)
+            _current.set(poller)
+    return poller

@@ -1,0 +1,226 @@
+"""`SocketWire`: the wire of a plain socket, served by the shared poller."""
+
+import logging
+import os
+
+import trio
+
+from trio_ws._transport.alarms import Entry, current_alarms
+from trio_ws._transport.outgoing import Outgoing
+from trio_ws._transport.poller import READ, WRITE, Poller, current_poller
+from trio_ws._transport.wire import BROKEN, READ_SIZE, Wire, WireOwner
+
+_MAX_WRITES = 4  # writes to one socket in a round, of up to 64 KiB each
+
+_logger = logging.getLogger("trio_ws.wire")
+
+
+class SocketWire(Wire):
+    """Reads and writes without a task of its own.
+
+    Args:
+        stream: The stream; the wire closes it.
+        outgoing: What there is to write.
+        owner: The connection.
+        poller: The poller of this run.
+        client: Whether this side is the client, which waits for the server to end the line.
+        write_timeout: Seconds without progress after which the peer is dropped.
+        close_timeout: Seconds for everything from `begin_close` to the end.
+    """
+
+    __slots__ = ("_entry", "_fd", "_interest", "_poller", "_progress", "_socket", "_unwritten")
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        outgoing: Outgoing,
+        owner: WireOwner,
+        *,
+        poller: Poller,
+        client: bool,
+        write_timeout: float,
+        close_timeout: float,
+    ) -> None:
+        super().__init__(
+            stream,
+            outgoing,
+            owner,
+            client=client,
+            write_timeout=write_timeout,
+            close_timeout=close_timeout,
+        )
+        self._poller = poller
+        self._socket = stream.socket
+        self._fd = stream.socket.fileno()
+        self._interest = 0
+        self._unwritten = memoryview(b"")
+        self._progress = 0.0
+        # The alarm that is set while the peer takes nothing.
+        self._entry: Entry | None = None
+
+    def _start_reading(self, rest: bytes) -> None:
+        if self._fd < 0:
+            self._reading_ended(trio.ClosedResourceError("the socket is closed"))
+            return
+        if self._poller.ended:
+            # Its last socket has left between the making of this wire and its start.
+            poller = current_poller()
+            assert poller is not None
+            self._poller = poller
+        self._poller.add(self._fd, self)
+        try:
+            if not rest or self._hand_over(rest):
+                self._watch(READ)
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._failed(failure)
+
+    def _watch(self, interest: int) -> None:
+        if interest == self._interest:
+            return
+        before, self._interest = self._interest, interest
+        if self._socket.fileno() != self._fd:
+            # Closed by somebody else; the system has forgotten it already.
+            return
+        self._poller.watch(self._fd, interest, before)
+
+    def ready(self, *, read: bool, write: bool) -> None:
+        """Read once, or write on; see `Polled`."""
+        try:
+            if write and self._interest & WRITE:
+                self.flush()
+            if read and self._interest & READ:
+                self._read()
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._failed(failure)
+
+    def _failed(self, failure: Exception) -> None:
+        # A fault of ours costs this connection, and no other one.
+        _logger.error("reading failed; the connection is dropped", exc_info=failure)
+        self._end_reading(failure)
+
+    def _read(self) -> None:
+        if not self._is_ours():
+            self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
+            return
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end_reading(_broken(error))
+            return
+        if not data:
+            self._end_reading(None)
+        elif not self._hand_over(data):
+            self._watch(self._interest & ~READ)
+
+    def _is_ours(self) -> bool:
+        """Tell whether the descriptor is still this socket's.
+
+        Whoever made the stream may have closed it, and the system may have given the number to
+        another socket since.
+        """
+        return self._socket.fileno() == self._fd
+
+    def replaced(self) -> None:
+        """Note that another socket has the descriptor; see `Polled`."""
+        self._interest = 0
+        self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
+
+    def _end_reading(self, error: BaseException | None) -> None:
+        self._watch(self._interest & ~READ)
+        if self._reading:
+            self._reading_ended(error)
+
+    def _go_on(self) -> None:
+        if self._reading:
+            self._watch(self._interest | READ)
+
+    def _start_writing(self) -> None:
+        self._poller.flush_soon(self)
+
+    def flush(self) -> None:
+        """Write what waits, as far as the system takes it; see `Polled`."""
+        if not self._writing:
+            return
+        try:
+            self._flush()
+        except OSError as error:
+            self._writing_broke(_broken(error))
+        except Exception as failure:
+            _logger.exception("writing failed; the connection is dropped")
+            self._writing_broke(failure)
+
+    def _flush(self) -> None:
+        for _ in range(_MAX_WRITES):
+            if not self._unwritten:
+                data = self._outgoing.take()
+                if not data:
+                    self._written()
+                    return
+                self._unwritten = memoryview(data)
+            if not self._is_ours():
+                raise OSError("the socket is closed")
+            try:
+                count = os.write(self._fd, self._unwritten)
+            except BlockingIOError:
+                count = 0
+            else:
+                self._outgoing.written(count)
+                self._progress = trio.current_time()
+            self._unwritten = self._unwritten[count:]
+            if self._unwritten:
+                self._wait_writable()
+                return
+            if self._outgoing.empty:
+                self._written()
+                return
+        self._poller.flush_soon(self)
+
+    def _written(self) -> None:
+        self._watch(self._interest & ~WRITE)
+        self._unwritten = memoryview(b"")
+        if self._entry is not None:
+            current_alarms().cancel(self._entry)
+            self._entry = None
+        self._writing_ended()
+
+    def _wait_writable(self) -> None:
+        self._watch(self._interest | WRITE)
+        if self._entry is None:
+            self._progress = trio.current_time()
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        self._entry = current_alarms().at(self._progress + self._write_timeout, self)
+
+    def due(self) -> None:
+        """Drop the peer if it took nothing for too long; see `Alarm`."""
+        self._entry = None
+        if trio.current_time() < self._progress + self._write_timeout:
+            self._set_alarm()
+        else:
+            self._owner.line_stuck()
+
+    def _writing_broke(self, error: BaseException) -> None:
+        self._outgoing.clear()
+        self._write_error = error
+        self._written()
+        # Reading finds out by itself, after what the peer sent before the line broke, its Close
+        # perhaps, was handed over. It does not while it is paused, when the socket is closed, or
+        # when the fault is ours.
+        if self.paused or not self._is_ours() or not isinstance(error, BROKEN):
+            self._end_reading(error)
+
+    def _stop(self) -> None:
+        self._watch(0)
+        self._poller.remove(self._fd, self)
+        self._end_reading(None)
+        if self._writing:
+            self._written()
+
+
+def _broken(error: OSError) -> trio.BrokenResourceError:
+    broken = trio.BrokenResourceError(f"socket connection broken: {error}")
+    broken.__cause__ = error
+    return broken
