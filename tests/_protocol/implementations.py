@@ -1,6 +1,7 @@
 """Both implementations of what may be compiled, for tests that run over either or compare them."""
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar, cast
 
@@ -61,7 +62,9 @@ def either(request: pytest.FixtureRequest, twin: Function) -> Function:
 
 def compiled(twin: Function) -> Function:
     """Return the compiled twin of a Python function."""
-    return cast("Function", getattr(speedups, twin.__name__.removeprefix("python_")))
+    # Interned: Python remembers names that attributes were looked up by, and tests count memory.
+    name = sys.intern(twin.__name__.removeprefix("python_"))
+    return cast("Function", getattr(speedups, name))
 
 
 EITHER = ["python", pytest.param("compiled", marks=needs_speedups)]

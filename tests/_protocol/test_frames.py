@@ -306,7 +306,19 @@ def test_client_takes_no_masked_frames(split: Split) -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize(
     ("max_message", "taken"),
-    [(3, 1), (4, 2), (3.5, 1), (inf, 2), (2**70, 2), (0, 0), (-1, 0), (-0.5, 0), (-inf, 0)],
+    [
+        (3, 1),
+        (4, 2),
+        (3.5, 1),
+        (inf, 2),
+        (2.0**63, 2),
+        (2**63, 2),
+        (2**70, 2),
+        (0, 0),
+        (-1, 0),
+        (-0.5, 0),
+        (-inf, 0),
+    ],
 )
 def test_split_leaves_a_message_above_the_limit(
     opcode: int, max_message: float, taken: int, split: Split

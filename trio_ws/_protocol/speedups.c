@@ -238,11 +238,17 @@ mask(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *names)
 
 /* Writing frames */
 
+typedef struct {
+    PyObject *os;
+    PyObject *urandom;  /* the name, made once: Python's cache of attributes holds on to names */
+    PyObject *key_size;
+} State;
+
 /* Ask `os.urandom` by its name, as the twin does, for a key that nobody can predict. */
 static int
-make_key(PyObject *os, unsigned char *key)
+make_key(const State *state, unsigned char *key)
 {
-    PyObject *entropy = PyObject_CallMethod(os, "urandom", "i", KEY_SIZE);
+    PyObject *entropy = PyObject_CallMethodObjArgs(state->os, state->urandom, state->key_size, NULL);
     int result;
     if (entropy == NULL) {
         return -1;
@@ -272,10 +278,6 @@ write_header(unsigned char *to, unsigned char first, unsigned char bit, uint64_t
 PyDoc_STRVAR(serialise_doc,
 "serialise($module, opcode, payload, *, masked, fin=True)\n--\n\n"
 "Make one frame; see `frames.python_serialise`.");
-
-typedef struct {
-    PyObject *os;
-} State;
 
 static PyObject *
 serialise(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *names)
@@ -320,7 +322,7 @@ serialise(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *n
                         (uint64_t)payload.len);
     key = header + size;
     if (masked) {
-        if (make_key(state->os, key) < 0) {
+        if (make_key(state, key) < 0) {
             goto done;
         }
         size += KEY_SIZE;
@@ -550,7 +552,9 @@ execute(PyObject *module)
 {
     State *state = PyModule_GetState(module);
     state->os = PyImport_ImportModule("os");
-    return state->os == NULL ? -1 : 0;
+    state->urandom = PyUnicode_InternFromString("urandom");
+    state->key_size = PyLong_FromLong(KEY_SIZE);
+    return state->os == NULL || state->urandom == NULL || state->key_size == NULL ? -1 : 0;
 }
 
 static int
@@ -566,6 +570,8 @@ clear(PyObject *module)
 {
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->os);
+    Py_CLEAR(state->urandom);
+    Py_CLEAR(state->key_size);
     return 0;
 }
 
