@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all build format bench bench-curves clean
+.PHONY: help demo test test-all sanitize build format bench bench-curves clean
 
 VENV ?= .venv
 VERSIONS := 3.14 3.13 3.12 3.11
@@ -41,6 +41,7 @@ help:
 	@echo 'make demo      watch a server and a client greet each other'
 	@echo 'make test      run every check: format, lint, import contracts, types, tests, coverage'
 	@echo 'make test-all  the same on every Python from 3.11 to 3.14 found here'
+	@echo 'make sanitize  run the tests of the compiled half under AddressSanitizer (gcc)'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
 	@echo 'make bench     measure trio_ws beside its peers in minutes; FULL=1 in more than an hour'
@@ -64,6 +65,7 @@ test: $(TOOLS) $(NODE_MODULES)
 	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)" \
 		$(BIN)/pyright --verifytypes trio_ws --ignoreexternal
 	TRIO_WS_NO_POLLER=1 $(BIN)/python -m pytest tests/invariants tests/interop
+	TRIO_WS_NO_SPEEDUPS=1 $(BIN)/python -m pytest tests/_protocol tests/_transport tests/invariants
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
@@ -83,16 +85,37 @@ test-all:
 	echo "== tested on:$${tested:- nothing}; failed on:$${failed:- none}"; \
 	test -n "$$tested" && test -z "$$failed"
 
+# A build of its own, so that the one in use stays as it is. Every allocation is the sanitizer's,
+# and the interpreter's own leaks at its end are not looked at: test_speedups.py looks for ours.
+SANITIZED := $(abspath build/sanitized)
+SANITIZE := env PYTHONPATH=$(SANITIZED) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0 TRIO_WS_REQUIRE_SPEEDUPS=1 \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" $(BIN)/python
+
+sanitize: $(TOOLS)
+	rm -rf $(SANITIZED)
+	mkdir -p $(SANITIZED)
+	cp -R trio_ws $(SANITIZED)/
+	rm -f $(SANITIZED)/trio_ws/_protocol/*.so
+	$(CC) -std=c11 -Wall -Wextra -Wconversion -Wno-sign-conversion -Werror -O1 -g -shared -fPIC \
+		-fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+		-I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+		trio_ws/_protocol/speedups.c -o $(SANITIZED)/trio_ws/_protocol/speedups.abi3.so
+	$(SANITIZE) -c 'from trio_ws._protocol import speedups; \
+		assert "$(SANITIZED)" in speedups.__file__, speedups.__file__'
+	$(SANITIZE) -m pytest -o pythonpath='$(SANITIZED) .' tests/_protocol
+
 build: $(TOOLS)
 	rm -rf build dist
-	$(BIN)/python -m build
+	$(BIN)/python -m build --config-setting=--build-option=--py-limited-api=cp311
 	@for artifact in dist/*.whl dist/*.tar.gz; do \
 		echo "== $$artifact in a clean environment"; \
 		rm -rf build/clean && $(BIN)/python -m venv build/clean && \
 		build/clean/bin/python -m pip $(QUIET) install "$$artifact" && \
 		(cd build/clean && bin/python -c 'import importlib.resources, trio_ws, trio_ws.testing; \
+			from trio_ws._protocol.frames import implementation; \
 			assert importlib.resources.files(trio_ws).joinpath("py.typed").is_file(); \
-			print(trio_ws.__file__)') || exit 1; \
+			print(trio_ws.__file__, implementation())') || exit 1; \
 	done
 
 format: $(TOOLS)
@@ -109,6 +132,7 @@ bench-curves: $(PEERS) $(NODE_PEER)
 clean:
 	rm -rf .venv .venvs build dist *.egg-info tests/node/node_modules benchmarks/node/node_modules .coverage htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -f trio_ws/_protocol/*.so trio_ws/_protocol/*.pyd
 	find trio_ws tests examples scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(INTERPRETER):
@@ -122,7 +146,7 @@ $(INTERPRETER):
 	$(PIP) install --upgrade 'pip>=25.1'
 	@touch $@
 
-$(PACKAGE): $(INTERPRETER) pyproject.toml
+$(PACKAGE): $(INTERPRETER) pyproject.toml trio_ws/_protocol/speedups.c
 	$(PIP) install --editable .
 	@touch $@
 

@@ -11,7 +11,8 @@ class WholeMessages:
     """wsproto's `Connection` with the interface of `Engine`: it joins fragments.
 
     What `Engine` does better it leaves out: it checks limits only when the bytes have arrived, it
-    says nothing of what it has buffered, and it finds no control frame early.
+    says nothing of what it has buffered, it finds no control frame early, and it takes no run of
+    messages at once.
     """
 
     def __init__(
@@ -43,6 +44,9 @@ class WholeMessages:
     def receive_data(self, data: bytes | bytearray) -> None:
         if self.state is not ConnectionState.CLOSED:
             self._connection.receive_data(bytes(data))
+
+    def messages(self, _max_count: float, _max_bytes: float) -> list[str | bytes]:
+        return []
 
     def events(self) -> Iterator[Event]:
         for event in self._connection.events():

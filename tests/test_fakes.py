@@ -31,6 +31,14 @@ def test_whole_messages_joins_the_fragments_of_a_binary_message_around_a_ping() 
     assert events == [Ping(payload=b"p"), BytesMessage(data=b"ab")]
 
 
+def test_whole_messages_leaves_every_message_to_its_events() -> None:
+    engine = WholeMessages(client=True)
+    engine.receive_data(raw_frame(1, b"ola", masked=False))
+
+    assert engine.messages(9, 9) == []
+    assert list(engine.events()) == [TextMessage(data="ola")]
+
+
 @pytest.mark.parametrize(("limit", "fine"), [(3, True), (2, False)])
 def test_whole_messages_counts_bytes_against_its_limit(limit: int, fine: bool) -> None:
     engine = WholeMessages(client=True, max_message=limit)

@@ -3,6 +3,7 @@
 import array
 import itertools
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.fakes import raw_frame
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.frames import read_header
 from trio_ws._protocol.masking import mask
+from trio_ws._types import Message
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -50,6 +52,24 @@ def feed(engine: Engine, *pieces: bytes) -> list[Event]:
         engine.receive_data(piece)
         events += engine.events()
     return events
+
+
+def feed_in_runs(engine: Engine, *pieces: bytes) -> list[Event]:
+    """Do the same, but take runs of messages first and between the events."""
+    events: list[Event] = []
+    for piece in pieces:
+        engine.receive_data(piece)
+        while True:
+            events += map(message_event, engine.messages(inf, inf))
+            event = next(engine.events(), None)
+            if event is None:
+                break
+            events.append(event)
+    return events
+
+
+def message_event(message: Message) -> Event:
+    return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
 
 def one_by_one(data: bytes) -> list[bytes]:
@@ -778,20 +798,146 @@ def test_bytes_after_an_early_close_are_not_kept() -> None:
     assert engine.buffered == before
 
 
-STEP = st.tuples(st.integers(0, 60), st.booleans(), st.integers(0, 3))
+def test_messages_takes_the_run_of_plain_messages() -> None:
+    engine = server()
+    rest = frame(PING, b"1") + frame(TEXT, b"later")
+    engine.receive_data(frame(TEXT, "á".encode()) + frame(BINARY, b"b" * 300) + rest)
+
+    assert engine.messages(inf, inf) == ["á", b"b" * 300]
+    assert engine.messages(inf, inf) == []
+    assert engine.buffered == len(rest)
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_messages_and_events_go_on_where_the_other_rested(client: bool) -> None:
+    engine = Engine(client=client)
+    engine.receive_data(b"".join(raw_frame(TEXT, b, masked=not client) for b in (b"1", b"2", b"3")))
+
+    assert engine.messages(1, inf) == ["1"]
+    assert next(engine.events()) == TextMessage(data="2")
+    assert engine.messages(inf, inf) == ["3"]
+
+
+def test_messages_stops_at_its_bounds() -> None:
+    engine = server()
+    engine.receive_data(frame(BINARY, b"abc") * 5)
+
+    assert engine.messages(2, inf) == [b"abc"] * 2
+    assert engine.messages(inf, 4) == [b"abc"] * 2
+    assert engine.messages(0, inf) == engine.messages(inf, 0) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, b"frag", fin=False),
+        frame(TEXT, b"", fin=False),
+        frame(BINARY, bytes(9))[:-1],
+        frame(BINARY, b"a", fin=False) + frame(PING),
+    ],
+)
+def test_messages_takes_nothing_inside_of_a_message(data: bytes) -> None:
+    engine = server()
+    events = feed(engine, data)
+
+    engine.receive_data(frame(TEXT, b"would be out of place or payload"))
+
+    assert engine.messages(inf, inf) == []
+    assert [event for event in events if is_message(event)] == []
+
+
+def test_messages_leaves_a_message_above_the_limit_to_the_events() -> None:
+    engine = server(max_message=3)
+    engine.receive_data(frame(TEXT, b"abc") + frame(TEXT, b"abcd"))
+
+    assert engine.messages(inf, inf) == ["abc"]
+    assert code_of(list(engine.events())) == 1009
+
+
+def test_messages_takes_none_where_no_message_may_have_a_fragment() -> None:
+    engine = server(max_fragments=0)
+    engine.receive_data(frame(TEXT, b"abc"))
+
+    assert engine.messages(inf, inf) == []
+    assert code_of(list(engine.events())) == 1009
+
+
+def test_messages_takes_nothing_after_the_end() -> None:
+    engine = server()
+    feed(engine, close_frame())
+
+    engine.receive_data(frame(TEXT, b"too late"))
+
+    assert engine.messages(inf, inf) == []
+
+
+def test_messages_before_an_early_close_are_taken_in_a_run() -> None:
+    engine = paused(A + B + frame(PING, b"1") + C + close_frame())
+
+    assert list(engine.early_control()) == [Ping(payload=b"1"), CLOSE_1001]
+    assert engine.messages(inf, inf) == [b"b" * 300]
+    assert next(engine.events()) == TextMessage(data="c")
+    assert list(engine.events()) == []
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM) + 1))
+def test_stream_cut_in_two_anywhere_gives_the_same_in_runs(cut: int) -> None:
+    assert feed_in_runs(server(), STREAM[:cut], STREAM[cut:]) == STREAM_EVENTS
+
+
+FAULTS = [
+    (frame(TEXT, reserved=4), 1002),
+    (frame(3), 1002),
+    (frame(PING, fin=False), 1002),
+    (raw_frame(PING, bytes(126), masked=True), 1002),
+    (raw_frame(TEXT, b"x", masked=False), 1002),
+    (b"\x82\xfe\x00\x7dmask", 1002),
+    (b"\x82\xff" + bytes(6) + b"\xff\xff" + b"mask", 1002),
+    (b"\x82\xff" + b"\xff" * 8 + b"mask", 1002),
+    (frame(CONT), 1002),
+    (frame(TEXT, fin=False) + frame(TEXT), 1002),
+    (frame(CLOSE, b"\x03"), 1002),
+    (frame(CLOSE, (1005).to_bytes(2, "big")), 1002),
+    (frame(CLOSE, (1000).to_bytes(2, "big") + b"\xff"), 1007),
+    (frame(TEXT, b"\xff"), 1007),
+    (frame(TEXT, b"\xed\xa0\x80"), 1007),
+    (frame(TEXT, "€".encode()[:2]), 1007),
+    (frame(TEXT, b"ok", fin=False) + frame(CONT, b"\xff"), 1007),
+    (frame(TEXT, bytes(1001)), 1009),
+    (frame(BINARY, bytes(1001)), 1009),
+    (frame(BINARY, bytes(600), fin=False) + frame(CONT, bytes(600)), 1009),
+    (frame(BINARY, fin=False) + frame(CONT, fin=False) * 9, 1009),
+]
+
+
+@pytest.mark.parametrize(("data", "code"), FAULTS)
+def test_fault_has_its_code_when_messages_are_taken_in_runs(data: bytes, code: int) -> None:
+    before = frame(TEXT, b"before") + frame(BINARY, b"it")
+    whole = before + data + frame(TEXT, b"after")
+
+    for cut in (0, len(before) - 1, len(before), len(before) + 1, len(whole) - 30):
+        engine = server(max_message=1000, max_fragments=9)
+        events = feed_in_runs(engine, whole[:cut], whole[cut:])
+        assert events[:-1] == [TextMessage(data="before"), BytesMessage(data=b"it")]
+        assert code_of(events) == code
+        assert engine.state is ConnectionState.OPEN
+
+
+STEP = st.tuples(st.integers(0, 60), st.booleans(), st.integers(0, 3), st.integers(0, 3))
 
 
 @settings(deadline=None)
 @given(st.lists(STEP))
 def test_every_event_comes_once_and_in_order_however_early_and_late_are_mixed(
-    steps: list[tuple[int, bool, int]],
+    steps: list[tuple[int, bool, int, int]],
 ) -> None:
     engine, messages, control = server(), list[Event](), list[Event]()
     start = 0
-    for size, early, count in [*steps, (len(STREAM), True, 9)]:
+    for size, early, run, count in [*steps, (len(STREAM), True, 9, 9)]:
         engine.receive_data(STREAM[start : start + size])
         start += size
         control += engine.early_control() if early else ()
+        messages += map(message_event, engine.messages(run, inf))
         collect(itertools.islice(engine.events(), count), messages, control)
 
     assert messages == [e for e in STREAM_EVENTS if is_message(e)]

@@ -7,6 +7,7 @@ streams leave out half surrogates and that code.
 
 import itertools
 from dataclasses import dataclass
+from math import inf
 
 import pytest
 from hypothesis import event, given, settings
@@ -105,13 +106,31 @@ def sound_messages(draw: st.DrawFn) -> list[Frame]:
 STREAMS = st.lists(sound_messages() | st.lists(FRAMES, max_size=3), max_size=5)
 
 
-def outcome(engine: Engine | WholeMessages, pieces: list[bytes]) -> list[object]:
-    """Return what came of the pieces: messages, control events, and a fault as its code alone."""
+def outcome(
+    engine: Engine | WholeMessages, pieces: list[bytes], *, in_runs: bool = False
+) -> list[object]:
+    """Return what came of the pieces: messages, control events, and a fault as its code alone.
+
+    Args:
+        engine: Who parses.
+        pieces: What it is given.
+        in_runs: Take runs of messages first and between events, in the way a link does.
+    """
     result: list[object] = []
     for piece in pieces:
         engine.receive_data(piece)
+        while in_runs:
+            result += map(message_event, engine.messages(inf, inf))
+            event = next(engine.events(), None)
+            if event is None:
+                break
+            result.append(plain(engine, event))
         result += [plain(engine, event) for event in engine.events()]
     return result
+
+
+def message_event(message: str | bytes) -> Event:
+    return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
 
 def plain(engine: Engine | WholeMessages, event: Event) -> object:
@@ -131,7 +150,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def run_both(
-    data: bytes, places: list[int], *, client: bool, closing: bool = False
+    data: bytes, places: list[int], *, client: bool, closing: bool = False, in_runs: bool = False
 ) -> tuple[list[object], list[object]]:
     """Give both the same bytes, in the same pieces; return what came of it, and the states."""
     ours, theirs = Engine(client=client), WholeMessages(client=client)
@@ -139,7 +158,7 @@ def run_both(
         ours.send(CloseConnection(code=1000))
         theirs.send(CloseConnection(code=1000))
     pieces = cut(data, places)
-    results = outcome(ours, pieces), outcome(theirs, pieces)
+    results = outcome(ours, pieces, in_runs=in_runs), outcome(theirs, pieces)
     if is_fault(results[0]) and not is_fault(results[1]):
         results[1].extend(outcome(theirs, [PADDING]))
     return [*results[0], ours.state], [*results[1], theirs.state]
@@ -152,13 +171,22 @@ def run_both(
     missing=st.just(0) | st.integers(0, 20),
     client=st.booleans(),
     closing=st.booleans(),
+    in_runs=st.booleans(),
 )
 def test_engine_and_wsproto_agree_on_every_stream_of_frames(
-    *, frames: list[Frame], places: list[int], missing: int, client: bool, closing: bool
+    *,
+    frames: list[Frame],
+    places: list[int],
+    missing: int,
+    client: bool,
+    closing: bool,
+    in_runs: bool,
 ) -> None:
     data = b"".join(frame.encoded(masked=not client) for frame in frames)
 
-    ours, theirs = run_both(data[: len(data) - missing], places, client=client, closing=closing)
+    ours, theirs = run_both(
+        data[: len(data) - missing], places, client=client, closing=closing, in_runs=in_runs
+    )
 
     event(f"ended by {type(ours[-2]).__name__ if ours[1:] else 'nothing'}")
     event(f"{sum(isinstance(each, (TextMessage, BytesMessage)) for each in ours)} messages")
@@ -166,9 +194,18 @@ def test_engine_and_wsproto_agree_on_every_stream_of_frames(
 
 
 @settings(deadline=None, max_examples=200)
-@given(data=st.binary(max_size=60), places=st.lists(st.integers(0, 60)), client=st.booleans())
-def test_engine_and_wsproto_agree_on_noise(*, data: bytes, places: list[int], client: bool) -> None:
-    ours, theirs = run_both(data.replace(b"\xed", b"\xee"), places, client=client)
+@given(
+    data=st.binary(max_size=60),
+    places=st.lists(st.integers(0, 60)),
+    client=st.booleans(),
+    in_runs=st.booleans(),
+)
+def test_engine_and_wsproto_agree_on_noise(
+    *, data: bytes, places: list[int], client: bool, in_runs: bool
+) -> None:
+    sound = data.replace(b"\xed", b"\xee")
+
+    ours, theirs = run_both(sound, places, client=client, in_runs=in_runs)
 
     assert ours == theirs
 
@@ -176,7 +213,7 @@ def test_engine_and_wsproto_agree_on_noise(*, data: bytes, places: list[int], cl
 @settings(deadline=None)
 @given(st.lists(st.text() | st.binary(), max_size=5), st.booleans())
 def test_wsproto_receives_what_the_engine_sends(messages: list[str | bytes], client: bool) -> None:
-    events = [TextMessage(data=m) if isinstance(m, str) else BytesMessage(data=m) for m in messages]
+    events = map(message_event, messages)
     sent: list[Event] = [Ping(payload=b"1"), *events, Pong(), CloseConnection(4000, "até")]
     ours, theirs = Engine(client=client), WholeMessages(client=not client)
 
@@ -188,13 +225,23 @@ def test_wsproto_receives_what_the_engine_sends(messages: list[str | bytes], cli
 @settings(deadline=None)
 @given(st.lists(st.text() | st.binary(), max_size=5), st.booleans())
 def test_engine_receives_what_wsproto_sends(messages: list[str | bytes], client: bool) -> None:
-    events = [TextMessage(data=m) if isinstance(m, str) else BytesMessage(data=m) for m in messages]
+    events = map(message_event, messages)
     sent: list[Event] = [Ping(payload=b"1"), *events, Pong(), CloseConnection(4000, "até")]
     ours, theirs = Engine(client=client), WholeMessages(client=not client)
 
     received = outcome(ours, [theirs.send(each) for each in sent])
 
     assert received == [*sent[:-1], (4000, "até")]
+
+
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_engine_and_wsproto_agree_on_every_length(opcode: int, client: bool) -> None:
+    for size in (*range(301), 65534, 65535, 65536, 65537):
+        payload = bytes(index % 127 for index in range(size))
+        data = Frame(opcode, payload).encoded(masked=not client)
+        ours, theirs = run_both(data, [], client=client, in_runs=True)
+        assert ours == theirs == [*ours[:1], ConnectionState.OPEN]
 
 
 def test_difference_the_engine_knows_the_close_code_1014() -> None:

@@ -2,9 +2,11 @@
 
 import array
 import os
+from math import inf
 
 import pytest
 
+from tests._protocol.implementations import BUILT, Serialise, Split
 from tests.fakes import raw_frame
 from trio_ws._protocol.frames import (
     BINARY,
@@ -15,9 +17,10 @@ from trio_ws._protocol.frames import (
     PONG,
     TEXT,
     FrameError,
+    implementation,
     read_header,
-    serialise,
 )
+from trio_ws._types import Message
 
 OPCODES = {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
 EDGES = [0, 1, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537, 70000]
@@ -146,7 +149,7 @@ def test_frame_error_has_a_code_and_a_message() -> None:
 
 
 @pytest.mark.parametrize("size", [*range(301), *EDGES])
-def test_serialise_makes_plain_frames_of_every_length(size: int) -> None:
+def test_serialise_makes_plain_frames_of_every_length(size: int, serialise: Serialise) -> None:
     payload = bytes(size)
 
     assert serialise(BINARY, payload, masked=False) == raw_frame(BINARY, payload, masked=False)
@@ -154,7 +157,7 @@ def test_serialise_makes_plain_frames_of_every_length(size: int) -> None:
 
 @pytest.mark.parametrize("size", EDGES)
 def test_serialise_makes_masked_frames_of_every_length(
-    size: int, monkeypatch: pytest.MonkeyPatch
+    size: int, serialise: Serialise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "urandom", lambda count: b"kEy!"[:count])
     payload = os.urandom(1) * size
@@ -165,7 +168,7 @@ def test_serialise_makes_masked_frames_of_every_length(
 
 
 def test_every_frame_has_a_fresh_key_from_the_operating_system(
-    monkeypatch: pytest.MonkeyPatch,
+    serialise: Serialise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = [b"4444", b"3333", b"2222"]
     monkeypatch.setattr(os, "urandom", lambda _: keys.pop())
@@ -175,12 +178,14 @@ def test_every_frame_has_a_fresh_key_from_the_operating_system(
     assert frames == [b"\x81\x802222", b"\x81\x803333", b"\x81\x804444"]
 
 
-def test_serialise_makes_a_fragment() -> None:
+def test_serialise_makes_a_fragment(serialise: Serialise) -> None:
     assert serialise(CONTINUATION, b"lo", masked=False, fin=False) == b"\x00\x02lo"
 
 
 @pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
-def test_serialise_refuses_a_control_frame_that_is_too_long(opcode: int) -> None:
+def test_serialise_refuses_a_control_frame_that_is_too_long(
+    opcode: int, serialise: Serialise
+) -> None:
     fits = serialise(opcode, bytes(MAX_CONTROL_PAYLOAD), masked=False)
 
     assert len(fits) == 127
@@ -188,7 +193,7 @@ def test_serialise_refuses_a_control_frame_that_is_too_long(opcode: int) -> None
         serialise(opcode, bytes(126), masked=False)
 
 
-def test_serialise_takes_a_bytearray_and_keeps_none_of_it() -> None:
+def test_serialise_takes_a_bytearray_and_keeps_none_of_it(serialise: Serialise) -> None:
     payload = bytearray(b"abc")
 
     frame = serialise(BINARY, payload, masked=False)
@@ -198,7 +203,9 @@ def test_serialise_takes_a_bytearray_and_keeps_none_of_it() -> None:
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_serialise_counts_the_bytes_of_a_memoryview_not_its_items(masked: bool) -> None:
+def test_serialise_counts_the_bytes_of_a_memoryview_not_its_items(
+    masked: bool, serialise: Serialise
+) -> None:
     payload = memoryview(array.array("Q", [1, 2]))
 
     frame = serialise(BINARY, payload, masked=masked)
@@ -206,5 +213,159 @@ def test_serialise_counts_the_bytes_of_a_memoryview_not_its_items(masked: bool) 
     assert read_header(frame, 0, masked=masked) == (True, BINARY, 16, len(frame) - 16)
 
 
-def test_serialise_takes_a_memoryview_with_gaps() -> None:
+def test_serialise_takes_a_memoryview_with_gaps(serialise: Serialise) -> None:
     assert serialise(BINARY, memoryview(b"a-b-c")[::2], masked=False) == b"\x82\x03abc"
+
+
+def split_all(
+    split: Split,
+    data: bytes | bytearray,
+    start: int = 0,
+    *,
+    masked: bool = True,
+    max_message: float = inf,
+    max_count: float = inf,
+    max_bytes: float = inf,
+) -> tuple[list[Message], int]:
+    """Split as a server without limits does, but for what is said."""
+    return split(
+        data,
+        start,
+        masked=masked,
+        max_message=max_message,
+        max_count=max_count,
+        max_bytes=max_bytes,
+    )
+
+
+def binary(*payloads: bytes) -> bytes:
+    return b"".join(raw_frame(BINARY, payload, masked=True) for payload in payloads)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("size", EDGES)
+def test_split_takes_messages_of_every_length(size: int, masked: bool, split: Split) -> None:
+    payload = bytes(index % 127 for index in range(size))
+    frames = [raw_frame(opcode, payload, masked=masked) for opcode in (TEXT, BINARY)]
+    data = b"".join(frames)
+
+    taken = split_all(split, data, masked=masked)
+
+    assert taken == ([payload.decode(), payload], len(data))
+
+
+def test_split_begins_where_it_is_told(split: Split) -> None:
+    data = bytearray(b"\xff\xff\xff" + binary(b"abc"))
+
+    assert split_all(split, data, 3) == ([b"abc"], len(data))
+
+
+@pytest.mark.parametrize("start", [9, 10, 2**40])
+def test_split_takes_nothing_behind_the_end(start: int, split: Split) -> None:
+    assert split_all(split, binary(b"abc"), start) == ([], start)
+
+
+def test_split_refuses_an_index_from_the_back(split: Split) -> None:
+    with pytest.raises(ValueError, match="from the front"):
+        split_all(split, binary(b"abc"), -1)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        raw_frame(PING, masked=True),
+        raw_frame(CLOSE, masked=True),
+        raw_frame(TEXT, b"frag", masked=True, fin=False),
+        raw_frame(CONTINUATION, b"ment", masked=True),
+        raw_frame(BINARY, b"", masked=True, reserved=4),
+        raw_frame(BINARY, b"not masked", masked=False),
+        raw_frame(3, b"reserved", masked=True),
+        raw_frame(TEXT, b"\xff", masked=True),
+        raw_frame(TEXT, "🦜".encode()[:3], masked=True),
+        raw_frame(TEXT, b"\xed\xa0\x80", masked=True),
+        b"\x82\xfe\x00\x01abcdx",
+        b"\x82\xff" + (2**64 - 1).to_bytes(8, "big") + b"abcd",
+        b"\x82\xff" + (2**63 - 1).to_bytes(8, "big") + b"abcd",
+        binary(b"cut short")[:-1],
+        binary(bytes(70000))[:9],
+    ],
+)
+def test_split_stops_without_an_error_before_anything_else(rest: bytes, split: Split) -> None:
+    front = binary(b"one", b"two")
+
+    taken = split_all(split, front + rest)
+
+    assert taken == ([b"one", b"two"], len(front))
+
+
+def test_client_takes_no_masked_frames(split: Split) -> None:
+    assert split_all(split, binary(b"abc"), masked=False) == ([], 0)
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize(
+    ("max_message", "taken"),
+    [
+        (3, 1),
+        (4, 2),
+        (3.5, 1),
+        (inf, 2),
+        (2.0**63, 2),
+        (2**63, 2),
+        (2**70, 2),
+        (0, 0),
+        (-1, 0),
+        (-0.5, 0),
+        (-inf, 0),
+    ],
+)
+def test_split_leaves_a_message_above_the_limit(
+    opcode: int, max_message: float, taken: int, split: Split
+) -> None:
+    data = raw_frame(opcode, b"abc", masked=True) + raw_frame(opcode, b"abcd", masked=True)
+
+    messages, position = split_all(split, data, max_message=max_message)
+
+    assert len(messages) == taken
+    assert position == [0, 9, 19][taken]
+
+
+def test_split_takes_an_empty_message_where_none_may_have_a_byte(split: Split) -> None:
+    assert split_all(split, binary(b"", b"a"), max_message=0) == ([b""], 6)
+
+
+@pytest.mark.parametrize(
+    ("max_count", "taken"),
+    [(0, 0), (1, 1), (2, 2), (3, 2), (1.5, 2), (inf, 2), (2**70, 2), (-1, 0), (-inf, 0), (-0.5, 0)],
+)
+def test_split_stops_at_the_last_message(max_count: float, taken: int, split: Split) -> None:
+    messages, _ = split_all(split, binary(b"", b""), max_count=max_count)
+
+    assert len(messages) == taken
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "taken"),
+    [(0, 0), (0.5, 1), (3, 1), (3.5, 2), (4, 2), (6, 2), (7, 3), (inf, 3), (-1, 0), (-2.5, 0)],
+)
+def test_split_takes_the_message_that_crosses_the_mark(
+    max_bytes: float, taken: int, split: Split
+) -> None:
+    messages, _ = split_all(split, binary(b"abc", b"abc", b"abc"), max_bytes=max_bytes)
+
+    assert len(messages) == taken
+
+
+def test_split_counts_the_bytes_of_text_not_its_characters(split: Split) -> None:
+    data = raw_frame(TEXT, "🦜".encode(), masked=True) * 3
+
+    messages, _ = split_all(split, data, max_bytes=5)
+
+    assert messages == ["🦜", "🦜"]
+
+
+def test_implementation_says_which_one_runs() -> None:
+    turned_off = os.environ.get("TRIO_WS_NO_SPEEDUPS") == "1"
+
+    assert implementation() == ("compiled" if BUILT and not turned_off else "python")

@@ -1,10 +1,12 @@
 """The masking of client frames."""
 
+import array
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_ws._protocol.masking import mask
+from tests._protocol.implementations import Mask
 
 KEY = b"\x01\x80\xfe\x37"
 SIZES = [*range(301), 511, 512, 513, 514, 515, 516, 1000, 65535, 65536]
@@ -18,7 +20,7 @@ def payload(size: int) -> bytes:
     return bytes(index * 7 % 256 for index in range(size))
 
 
-def test_mask_makes_the_frame_of_the_rfc() -> None:
+def test_mask_makes_the_frame_of_the_rfc(mask: Mask) -> None:
     # RFC 6455 §5.7.
     masked = mask(b"Hello", bytes.fromhex("37fa213d"))
 
@@ -26,7 +28,7 @@ def test_mask_makes_the_frame_of_the_rfc() -> None:
 
 
 @pytest.mark.parametrize("offset", range(8))
-def test_mask_is_the_definition_of_the_rfc_at_every_length(offset: int) -> None:
+def test_mask_is_the_definition_of_the_rfc_at_every_length(offset: int, mask: Mask) -> None:
     wrong = [
         size
         for size in SIZES
@@ -37,7 +39,7 @@ def test_mask_is_the_definition_of_the_rfc_at_every_length(offset: int) -> None:
 
 
 @pytest.mark.parametrize("offset", range(8))
-def test_mask_undoes_itself_at_every_length(offset: int) -> None:
+def test_mask_undoes_itself_at_every_length(offset: int, mask: Mask) -> None:
     wrong = [
         size
         for size in SIZES
@@ -48,9 +50,9 @@ def test_mask_undoes_itself_at_every_length(offset: int) -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=2000), st.binary(min_size=4, max_size=4), st.data())
+@given(data=st.binary(max_size=2000), key=st.binary(min_size=4, max_size=4), draw=st.data())
 def test_mask_of_pieces_is_the_mask_of_the_whole(
-    data: bytes, key: bytes, draw: st.DataObject
+    mask: Mask, data: bytes, key: bytes, draw: st.DataObject
 ) -> None:
     cut = draw.draw(st.integers(0, len(data)))
 
@@ -62,7 +64,7 @@ def test_mask_of_pieces_is_the_mask_of_the_whole(
 @pytest.mark.parametrize("size", [5, 600])
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_mask_takes_any_bytes_and_leaves_them_alone(
-    size: int, kind: type[bytearray] | type[memoryview]
+    size: int, kind: type[bytearray] | type[memoryview], mask: Mask
 ) -> None:
     data = kind(payload(size))
 
@@ -72,5 +74,27 @@ def test_mask_takes_any_bytes_and_leaves_them_alone(
     assert bytes(data) == payload(size)
 
 
-def test_mask_with_a_zero_key_changes_nothing() -> None:
+def test_mask_with_a_zero_key_changes_nothing(mask: Mask) -> None:
     assert mask(payload(999), bytes(4)) == payload(999)
+
+
+@pytest.mark.parametrize("size", [3, 600])
+def test_mask_counts_the_bytes_of_a_memoryview_not_its_items(size: int, mask: Mask) -> None:
+    data = array.array("Q", range(size))
+
+    assert mask(memoryview(data), KEY) == slowly_masked(data.tobytes(), KEY, 0)
+
+
+def test_mask_takes_a_memoryview_with_gaps(mask: Mask) -> None:
+    assert mask(memoryview(b"a-b-c")[::2], KEY) == slowly_masked(b"abc", KEY, 0)
+
+
+@pytest.mark.parametrize("offset", [-1, -6, 2**32 + 1, 2**64 + 3, -(2**70)])
+def test_mask_takes_an_offset_of_any_size(offset: int, mask: Mask) -> None:
+    assert mask(b"abcdef", KEY, offset) == slowly_masked(b"abcdef", KEY, offset)
+
+
+@pytest.mark.parametrize("key", [b"", b"abc", b"abcde"])
+def test_mask_refuses_a_key_of_another_length(key: bytes, mask: Mask) -> None:
+    with pytest.raises(ValueError, match=f"has 4 bytes, not {len(key)}"):
+        mask(b"", key)

@@ -92,6 +92,59 @@ def test_inbox_is_full_at_its_last_byte_and_keeps_what_crosses_the_mark() -> Non
     assert len(inbox) == 2
 
 
+def test_room_is_what_makes_it_full() -> None:
+    inbox = make_inbox(max_messages=3, max_bytes=10)
+    before = inbox.room
+    inbox.put("olá")
+
+    assert (before, inbox.room) == ((3, 10), (2, 6))
+    assert make_inbox().room == (inf, inf)
+
+
+async def test_extend_adds_messages_in_order_and_counts_their_bytes() -> None:
+    inbox = make_inbox()
+    inbox.put("zero")
+
+    inbox.extend(["olá", b"two", ""])
+
+    assert (len(inbox), inbox.size) == (4, 11)
+    assert [await inbox.receive() for _ in range(4)] == ["zero", "olá", b"two", ""]
+
+
+async def test_extend_wakes_the_receiver_once(nursery: trio.Nursery) -> None:
+    inbox = make_inbox()
+    receiver = Receiver(inbox)
+    nursery.start_soon(receiver.run)
+    await wait_all_tasks_blocked()
+
+    inbox.extend(["one", "two"])
+    inbox.extend(["three"])
+    await wait_all_tasks_blocked()
+
+    assert receiver.got == ["one"]
+    assert len(inbox) == 2
+
+
+async def test_extend_to_the_last_message_announces_room_later() -> None:
+    announced: list[int] = []
+    inbox = make_inbox(max_messages=2, on_room=lambda: announced.append(len(inbox)))
+
+    inbox.extend(["one", "two"])
+
+    assert inbox.full
+    await inbox.receive()
+    assert announced == [1]
+
+
+def test_extend_after_the_end_drops_the_messages() -> None:
+    inbox = make_inbox()
+    inbox.end(trio.EndOfChannel)
+
+    inbox.extend(["too", "late"])
+
+    assert (len(inbox), inbox.size) == (0, 0)
+
+
 async def test_receive_raises_busy_while_another_task_waits(nursery: trio.Nursery) -> None:
     inbox = make_inbox()
     nursery.start_soon(inbox.receive)

@@ -14,7 +14,14 @@ from wsproto.events import (
     TextMessage,
 )
 
-from tests._transport.fakes import NO_KEEPALIVE, EngineType, Failing, RawPeer, cancel_when_blocked
+from tests._transport.fakes import (
+    NO_KEEPALIVE,
+    EngineType,
+    Failing,
+    RawPeer,
+    Steps,
+    cancel_when_blocked,
+)
 from tests.fakes import raw_frame
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
@@ -589,6 +596,67 @@ async def test_a_close_at_the_moment_of_the_keepalive_is_in_order(
 
         await settle(link, nursery)
         assert link.closure is not None
+
+
+async def test_what_arrives_in_one_read_keeps_its_order(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, _ = open_link(nursery, engine_type)
+    frames = [
+        (1, b"1"),
+        (2, b"2"),
+        (9, b"p"),
+        (1, b"3"),
+        (2, b"4"),
+        (10, b""),
+        (1, b"5"),
+        (1, b"6"),
+    ]
+    fragmented = raw_frame(1, b"7", masked=True, fin=False) + raw_frame(0, b"8", masked=True)
+    data = b"".join(raw_frame(op, part, masked=True) for op, part in frames)
+
+    link.receive_bytes(data + fragmented + raw_frame(1, b"9", masked=True))
+
+    expected = ["1", b"2", "3", b"4", "5", "6", "78", "9"]
+    assert link.received == len(link.inbox) == len(expected)
+    assert [await link.inbox.receive() for _ in expected] == expected
+    await settle(link, nursery)
+
+
+@pytest.mark.parametrize(
+    ("limits", "taken"),
+    [
+        (Limits(inbox_messages=16), 16),
+        (Limits(inbox_bytes=1000), 10),
+        (Limits(inbox_bytes=1001), 11),
+        (Limits(inbox_messages=9, inbox_bytes=900), 9),
+    ],
+)
+async def test_one_read_full_of_messages_does_not_exceed_the_bounds_of_the_inbox(
+    limits: Limits, taken: int, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, _ = open_link(nursery, engine_type, limits=limits)
+
+    link.receive_bytes(raw_frame(2, bytes(100), masked=True) * 600)
+
+    assert (len(link.inbox), link.inbox.size) == (taken, 100 * taken)
+    assert len([await link.inbox.receive() for _ in range(600)]) == 600
+    await settle(link, nursery)
+
+
+async def test_one_read_wakes_the_receiver_once(nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(peer.stream.send_all, raw_frame(1, b"", masked=True) * 31)
+
+    with Steps() as steps:
+        await link.inbox.receive()
+        woken = steps.count
+        for _ in range(30):
+            await link.inbox.receive()
+
+    assert steps.count == woken
+    await settle(link, nursery)
 
 
 async def test_the_keepalive_does_nothing_to_a_connection_that_is_closing(

@@ -1,12 +1,16 @@
-"""`read_header` and `serialise`: the frames of RFC 6455 §5.2, as plain functions.
+"""`split`, `read_header` and `serialise`: the frames of RFC 6455 §5.2, as plain functions.
 
 They keep no state: what a frame means in its place (fragments, limits, the closing handshake)
-is the engine's business.
+is the engine's business. `split` and `serialise` are compiled if that was possible, and then the
+ones written here are what tests hold them against.
 """
 
 import os
+from typing import Literal
 
-from trio_ws._protocol.masking import mask
+from trio_ws._protocol.compiled import speedups
+from trio_ws._protocol.masking import python_mask
+from trio_ws._types import Message
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -108,7 +112,7 @@ def _fault_of(first: int) -> str:
     return "control frame is fragmented"
 
 
-def serialise(
+def python_serialise(
     opcode: int, payload: bytes | bytearray | memoryview, *, masked: bool, fin: bool = True
 ) -> bytes:
     """Make one frame.
@@ -143,5 +147,82 @@ def serialise(
         header = bytes((first, bit | _IN_EIGHT_BYTES)) + length.to_bytes(8, "big")
     if masked:
         key = os.urandom(4)
-        return b"".join((header, key, mask(payload, key)))
+        return b"".join((header, key, python_mask(payload, key)))
     return b"".join((header, payload))
+
+
+def python_split(
+    data: bytes | bytearray,
+    start: int,
+    *,
+    masked: bool,
+    max_message: float,
+    max_count: float,
+    max_bytes: float,
+) -> tuple[list[Message], int]:
+    """Take plain messages from the front of what was read.
+
+    A plain message is whole, in one sound frame, text in valid UTF-8. In front of anything else
+    this stops, without an error: a control frame, a fragment, a fault, a frame that is incomplete
+    or too large.
+
+    Args:
+        data: The bytes at hand; they may end anywhere.
+        start: The index of the first frame's first byte.
+        masked: Whether this side takes masked frames (a server) or plain ones (a client).
+        max_message: Bytes of a message; a larger one is left.
+        max_count: Messages after which to stop.
+        max_bytes: Bytes of messages after which to stop; the one that crosses the mark is taken.
+
+    Returns:
+        The messages, and the index behind them.
+
+    Raises:
+        ValueError: `start` is negative.
+    """
+    if start < 0:
+        raise ValueError("start is an index from the front")
+    messages: list[Message] = []
+    taken = 0
+    while len(messages) < max_count and taken < max_bytes:
+        plain = _read_plain(data, start, max_message, masked=masked)
+        if plain is None:
+            break
+        message, length, start = plain
+        messages.append(message)
+        taken += length
+    return messages, start
+
+
+def _read_plain(
+    data: bytes | bytearray, start: int, max_message: float, *, masked: bool
+) -> tuple[Message, int, int] | None:
+    """Read one plain message; return it, its length and the index behind it."""
+    try:
+        header = read_header(data, start, masked=masked)
+    except FrameError:
+        return None
+    if header is None:
+        return None
+    fin, opcode, length, payload = header
+    end = payload + length
+    if not fin or opcode not in {TEXT, BINARY} or end > len(data) or length > max_message:
+        return None
+    content = bytes(data[payload:end])
+    if masked:
+        content = python_mask(content, bytes(data[payload - 4 : payload]))
+    if opcode == BINARY:
+        return content, length, end
+    try:
+        return content.decode(), length, end
+    except UnicodeDecodeError:
+        return None
+
+
+serialise = python_serialise if speedups is None else speedups.serialise
+split = python_split if speedups is None else speedups.split
+
+
+def implementation() -> Literal["compiled", "python"]:
+    """Tell which implementation of `mask`, `serialise` and `split` is in use."""
+    return "python" if speedups is None else "compiled"

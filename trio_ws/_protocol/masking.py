@@ -1,5 +1,7 @@
 """`mask`: the XOR mask of client frames (RFC 6455 §5.3)."""
 
+from trio_ws._protocol.compiled import speedups
+
 _XOR = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
 
 # Up to here one XOR of two long integers is faster; beyond it four translations of every fourth
@@ -7,7 +9,7 @@ _XOR = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
 _WIDE = 512
 
 
-def mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0) -> bytes:
+def python_mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0) -> bytes:
     """Mask or unmask a payload, or a piece of one; both are the same.
 
     Args:
@@ -17,7 +19,15 @@ def mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0) -> b
 
     Returns:
         As many masked bytes.
+
+    Raises:
+        ValueError: The key has another length.
     """
+    if len(key) != 4:
+        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+    if isinstance(data, memoryview):
+        # Its length counts items, which may be larger than a byte, and it may have gaps.
+        data = data.tobytes()
     turn = offset & 3
     if turn:
         key = key[turn:] + key[:turn]
@@ -30,3 +40,6 @@ def mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0) -> b
     for index in range(4):
         result[index::4] = result[index::4].translate(_XOR[key[index]])
     return bytes(result)
+
+
+mask = python_mask if speedups is None else speedups.mask

@@ -1,7 +1,7 @@
 """`Inbox`: messages that have arrived and were not received yet."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -64,14 +64,23 @@ class Inbox:
         """Whether no more should be put in."""
         return len(self) >= self._max_messages or self.size >= self._max_bytes
 
+    @property
+    def room(self) -> tuple[float, float]:
+        """How many messages make it full, and how many bytes."""
+        return self._max_messages - len(self), self._max_bytes - self.size
+
     def put(self, message: Message) -> None:
         """Add a message and wake the receiver; after `end` it is dropped."""
+        self.extend((message,))
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        """Add as many messages as there is `room` for, and wake the receiver once."""
         if self._end is not None:
             return
         if self._messages is None:
             self._messages = deque()
-        self._messages.append(message)
-        self.size += message_size(message)
+        self._messages.extend(messages)
+        self.size += sum(map(message_size, messages))
         if self.full:
             self._was_full = True
         self._wake()

@@ -6,9 +6,10 @@ A link owns the engine, the inbox, the outgoing queue and the wire of one connec
 the connection ends. Everything that changes its state is synchronous; waiting is left to the inbox,
 the outgoing queue and the wire, so nothing awaits while state is half changed.
 
-In: the wire calls `receive_bytes`. The engine is asked for events until the inbox is full; what
-remains are raw bytes, at most `READ_AHEAD` and one read, in which control frames are still
-looked for. Taking messages out of the inbox sets it going again.
+In: the wire calls `receive_bytes`. Until the inbox is full, the engine is asked for runs of plain
+messages, and for an event whenever something else comes next. What remains are raw bytes, at most
+`READ_AHEAD` and one read, in which control frames are still looked for. Taking messages out of the
+inbox sets it going again.
 
 The end comes once, as a `Closure`: by the peer's Close, by a Close of ours, by a fault, or by the
 loss of the line. From then on nothing can be sent. The inbox ends when nothing more can come: at
@@ -35,6 +36,7 @@ from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._transport.wire import StreamWire, Wire
+from trio_ws._types import Message
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
@@ -64,6 +66,10 @@ class EngineLike(Protocol):
 
     def receive_data(self, data: bytes | bytearray, /) -> None:
         """Take bytes that were read."""
+
+    @abstractmethod
+    def messages(self, max_count: float, max_bytes: float, /) -> list[Message]:
+        """Take the run of plain messages that comes next; an engine may leave all to `events`."""
 
     @abstractmethod
     def events(self) -> Iterator[Event]:
@@ -190,11 +196,17 @@ class Link:
 
     def _parse(self) -> bool:
         """Fill the inbox from the raw bytes; tell whether the wire may read on."""
-        if not self.inbox.full:
-            for event in self.engine.events():
-                self._handle(event)
-                if self._deaf or self.inbox.full:
+        while not self._deaf and not self.inbox.full:
+            messages = self.engine.messages(*self.inbox.room)
+            if messages:
+                self.received += len(messages)
+                self.inbox.extend(messages)
+                if self.inbox.full or not self.engine.buffered:
                     break
+            event = next(self.engine.events(), None)
+            if event is None:
+                break
+            self._handle(event)
         if self._deaf or not self.inbox.full:
             self._end_inbox()
             return True
