@@ -17,6 +17,7 @@ from wsproto.events import Event
 from tests.fakes import WholeMessages, raw_frame
 from trio_ws._config import Keepalive, Limits
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint
@@ -319,6 +320,7 @@ async def open_service(
     *,
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
+    hosts: Hosts = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable
     propagate: bool = False,
@@ -331,6 +333,7 @@ async def open_service(
                 background,
                 ssl_context=ssl_context,
                 origins=origins,
+                hosts=hosts,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=NO_KEEPALIVE,

@@ -8,7 +8,7 @@ import trio.abc
 import trio.socket
 from trio_websocket import Endpoint
 
-__all__ = ["Endpoint", "beneath_tls", "describe", "endpoint_of", "listening_at"]
+__all__ = ["Endpoint", "beneath_tls", "describe", "endpoint_of", "is_loopback", "listening_at"]
 
 
 def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
@@ -55,6 +55,15 @@ def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endp
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         return Endpoint(name[0], name[1], secure)
     return f"unix:{name}" if isinstance(name, str) else "unknown"
+
+
+def is_loopback(endpoint: Endpoint | str) -> bool:
+    """Tell whether only this machine reaches an address; not so for what is no IP address."""
+    if isinstance(endpoint, str):
+        return False
+    # A socket that listens for both versions shows an IPv4 address as ``::ffff:127.0.0.1``.
+    mapped = endpoint.address.ipv4_mapped if endpoint.address.version == 6 else None
+    return (mapped or endpoint.address).is_loopback
 
 
 def describe(endpoint: Endpoint | str) -> str:

@@ -14,7 +14,7 @@ from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.lifetime import opened
 from trio_ws._types import Headers, HeadersLike, Response
 
@@ -26,6 +26,7 @@ class Arrival:
 
     Args:
         stream: Where the request came from.
+        local: The server's address; asked early, because a closed socket has none any more.
         remote: The client's address.
         head: The request.
         upgrade: The opening handshake, if it is one.
@@ -39,11 +40,12 @@ class Arrival:
     def __init__(
         self,
         stream: trio.abc.Stream,
+        local: Endpoint | str,
         remote: Endpoint | str,
         head: RequestHead,
         upgrade: Upgrade | None,
-        rest: bytes,
         *,
+        rest: bytes,
         background: trio.Nursery,
         subprotocols: Sequence[str],
         limits: Limits,
@@ -51,8 +53,7 @@ class Arrival:
     ) -> None:
         self.stream = stream
         self.remote = remote
-        # Asked now, because a closed socket has no addresses any more.
-        self.local: Endpoint | str = endpoint_of(stream, local=True)
+        self.local = local
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None

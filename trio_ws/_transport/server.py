@@ -10,6 +10,7 @@ import trio
 import trio.abc
 
 from trio_ws._config import Keepalive, Limits
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, listening_at
@@ -184,6 +185,7 @@ async def serve(
     listeners: Sequence[Listener] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
+    hosts: Hosts = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
@@ -205,8 +207,15 @@ async def serve(
             at the end.
         ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS.
         origins: Whose pages may open a WebSocket (RFC 6455 §10.2). None: those of the same
-            host and port. A sequence of origins such as ``https://example.com``: those.
-            ``"*"``: all. What is no browser sends no ``Origin`` and is not affected.
+            host and port. A sequence of origins such as ``https://example.com``: those; a
+            wildcard as in ``https://*.example.com`` stands for one label or more, so not for
+            ``https://example.com`` itself. ``"*"``: all. Other pages are answered 403. What is no
+            browser sends no ``Origin`` and is not affected.
+        hosts: The names in the ``Host`` header to answer to (RFC 9110 §7.4), against DNS
+            rebinding; other requests are answered 421. None: any, but on the loopback
+            addresses, ``localhost``, names below it, and IP addresses alone. A sequence of hosts
+            such as ``example.com``, ``*.example.com``, ``example.com:8443`` or ``[::1]``: those;
+            without a port, on any port. ``"*"``: any.
         subprotocols: What the application speaks, best first; see `Request.accept`.
         limits: What a peer may cost.
         keepalive: When to probe a silent peer.
@@ -215,7 +224,7 @@ async def serve(
     Raises:
         OSError: It cannot listen there.
         TypeError: Neither a port nor listeners are given, or both.
-        ValueError: An origin or a subprotocol is malformed.
+        ValueError: An origin, a host or a subprotocol is malformed.
 
     Cancellation:
         Listening stops. Handlers are cancelled, and their connections told goodbye with 1001,
@@ -230,6 +239,7 @@ async def serve(
                 background,
                 ssl_context=ssl_context,
                 origins=origins,
+                hosts=hosts,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=keepalive,

@@ -11,6 +11,7 @@ import trio.abc
 
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
     HeadBuffer,
     RequestError,
@@ -21,7 +22,7 @@ from trio_ws._protocol.http import (
 from trio_ws._protocol.origin import OriginPolicy, Origins
 from trio_ws._protocol.upgrade import read_upgrade
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of, is_loopback
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.wire import cut, half_close, write_all
@@ -54,13 +55,14 @@ class Service:
         background: Where connections have their tasks.
         ssl_context: Makes streams TLS.
         origins: Whose pages may open a WebSocket.
+        hosts: The names to answer to.
         subprotocols: What the application speaks, best first.
         limits: What a peer may cost.
         keepalive: When to probe a peer.
         propagate: Let a handler's error out of `serve_stream`, for tests.
 
     Raises:
-        ValueError: An origin or a subprotocol is malformed.
+        ValueError: An origin, a host or a subprotocol is malformed.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Service:
         *,
         ssl_context: ssl.SSLContext | None,
         origins: Origins,
+        hosts: Hosts,
         subprotocols: Sequence[str],
         limits: Limits,
         keepalive: Keepalive,
@@ -79,6 +82,7 @@ class Service:
         self._background = background
         self._ssl_context = ssl_context
         self._origins = OriginPolicy(origins)
+        self._hosts = HostPolicy(hosts)
         self._subprotocols = check_subprotocols(subprotocols)
         self._limits = limits
         self._keepalive = keepalive
@@ -176,6 +180,10 @@ class Service:
     ) -> Arrival:
         head = read_request(raw, max_headers=self._limits.max_headers)
         self.counters.requests += 1
+        local = endpoint_of(stream, local=True)
+        why = self._hosts.refusal(head.authority, is_loopback=is_loopback(local))
+        if why is not None:
+            raise refuse(421, why)
         upgrade = read_upgrade(head)
         if upgrade is not None:
             if self.draining:
@@ -185,10 +193,11 @@ class Service:
                 raise refuse(403, why)
         return Arrival(
             stream,
+            local,
             remote,
             head,
             upgrade,
-            rest,
+            rest=rest,
             background=self._background,
             subprotocols=self._subprotocols,
             limits=self._limits,

@@ -10,6 +10,7 @@ import trio.abc
 
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.http import Exchange
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.client import connect as _connect
@@ -41,6 +42,7 @@ async def connect(
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     origins: Origins = None,
+    hosts: Hosts = None,
     server_subprotocols: Sequence[str] = (),
     server_limits: Limits | None = None,
     server_keepalive: Keepalive | None = None,
@@ -66,6 +68,7 @@ async def connect(
         limits: The client's.
         keepalive: The client's.
         origins: As for `trio_ws.serve`.
+        hosts: As for `trio_ws.serve`; here None means any.
         server_subprotocols: As ``subprotocols`` for `trio_ws.serve`.
         server_limits: The server's; by default the same as the client's.
         server_keepalive: The server's; by default the same as the client's.
@@ -87,6 +90,7 @@ async def connect(
         _serving(
             handler,
             origins=origins,
+            hosts=hosts,
             subprotocols=server_subprotocols,
             limits=server_limits or limits,
             keepalive=server_keepalive or keepalive,
@@ -110,6 +114,7 @@ async def _serving(
     handler: Handler,
     *,
     origins: Origins,
+    hosts: Hosts,
     subprotocols: Sequence[str],
     limits: Limits,
     keepalive: Keepalive,
@@ -127,6 +132,7 @@ async def _serving(
             background,
             ssl_context=None,
             origins=origins,
+            hosts=hosts,
             subprotocols=subprotocols,
             limits=limits,
             keepalive=keepalive,
@@ -222,7 +228,13 @@ async def request(
     exchange = Exchange(max_head=inf, max_headers=inf, max_body=2**31)
     data = exchange.start(method, target, list(fields))
     async with _serving(
-        handler, origins=None, subprotocols=(), limits=limits, keepalive=Keepalive(), grace=inf
+        handler,
+        origins=None,
+        hosts=None,
+        subprotocols=(),
+        limits=limits,
+        keepalive=Keepalive(),
+        grace=inf,
     ) as stream:
         with lone_errors():
             async with trio.open_nursery() as nursery:
