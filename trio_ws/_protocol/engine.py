@@ -208,7 +208,7 @@ class Engine:
         if self._done or self.state in _PEER_CLOSED:
             # Whatever follows a Close is ignored, a Close that was seen early as well.
             return
-        if not self.buffered:
+        if self._position == len(self._data):
             self._base += len(self._data)
             self._data = data if lent else bytes(data)
             self._position = 0

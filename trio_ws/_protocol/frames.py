@@ -248,20 +248,21 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     Raises:
         TypeError: It is no message.
     """
+    global _latest  # noqa: PLW0603 - threads are welcome to it: it is read and replaced as a whole
     if masked:
         return serialise(*_encoded(message), masked=True)
-    global _latest  # noqa: PLW0603 - threads are welcome to it: it is read and replaced as a whole
     known, frame = _latest
-    if message is not known or not frame:
-        opcode, payload = _encoded(message)
-        if len(payload) < LARGE:
-            frame = serialise(opcode, payload, masked=False)
-        else:
-            # A view's length counts items, which may be larger than a byte; and it may be changed.
-            payload = bytes(payload)
-            frame = _header(_FIN | opcode, 0, len(payload)), payload
-        if message.__class__ is str or message.__class__ is bytes:
-            _latest = message, frame
+    if message is known and frame:
+        return frame
+    opcode, payload = _encoded(message)
+    if len(payload) < LARGE:
+        frame = serialise(opcode, payload, masked=False)
+    else:
+        # A view's length counts items, which may be larger than a byte; and it may be changed.
+        payload = bytes(payload)
+        frame = _header(_FIN | opcode, 0, len(payload)), payload
+    if message.__class__ is str or message.__class__ is bytes:
+        _latest = message, frame
     return frame
 
 

@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import trio
-from trio.lowlevel import checkpoint_if_cancelled
+from outcome import Value
+from trio.lowlevel import checkpoint_if_cancelled, wait_task_rescheduled
 
 from trio_ws._types import Message
 
@@ -63,12 +65,17 @@ class Inbox:
     @property
     def full(self) -> bool:
         """Whether no more should be put in."""
-        return len(self) >= self._max_messages or self.size >= self._max_bytes
+        messages = self._messages
+        return messages is not None and (
+            len(messages) >= self._max_messages or self.size >= self._max_bytes
+        )
 
     @property
     def room(self) -> tuple[float, float]:
         """How many messages make it full, and how many bytes."""
-        return self._max_messages - len(self), self._max_bytes - self.size
+        if self._messages is None:
+            return self._max_messages, self._max_bytes
+        return self._max_messages - len(self._messages), self._max_bytes - self.size
 
     def put(self, message: Message) -> None:
         """Add a message and wake the receiver; after `end` it is dropped."""
@@ -83,10 +90,18 @@ class Inbox:
         """
         if self._end is not None:
             return
-        if self._messages is None:
-            self._messages = deque(messages)
-        else:
+        if self._messages:
             self._messages.extend(messages)
+        else:
+            if self._receiver is not None and not self._woken:
+                # Straight to whoever waits: nothing is made to be thrown away at once.
+                self._woken = True
+                trio.lowlevel.reschedule(self._receiver, Value(messages[0]))
+                if len(messages) == 1:
+                    return
+                size -= message_size(messages[0])
+                messages = messages[1:]
+            self._messages = deque(messages)
         self.size += size
         if len(self._messages) >= self._max_messages or self.size >= self._max_bytes:
             self._was_full = True
@@ -129,7 +144,15 @@ class Inbox:
             if self._end is not None:
                 await checkpoint_if_cancelled()
                 raise self._end()
-            await self._wait()
+            self._receiver = trio.lowlevel.current_task()
+            self._woken = False
+            self._taken = 0
+            try:
+                handed_over = cast("Message | None", await wait_task_rescheduled(self._abort))
+            finally:
+                self._receiver = None
+            if handed_over is not None:
+                return handed_over
         message = messages.popleft()
         if messages:
             self.size -= message_size(message)
@@ -151,15 +174,6 @@ class Inbox:
         self._taken = 0
         try:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        finally:
-            self._receiver = None
-
-    async def _wait(self) -> None:
-        self._receiver = trio.lowlevel.current_task()
-        self._woken = False
-        self._taken = 0
-        try:
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
         finally:
             self._receiver = None
 

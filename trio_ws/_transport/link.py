@@ -213,13 +213,14 @@ class Link:
     def _parse(self) -> bool:
         """Fill the inbox from the raw bytes; tell whether the wire may read on."""
         engine, inbox = self.engine, self.inbox
-        while not self._deaf and not inbox.full:
+        while not (self._deaf or inbox.full):
             messages, size = engine.messages(*inbox.room)
             if messages:
                 self.received += len(messages)
                 inbox.extend(messages, size)
-                if not engine.buffered or inbox.full:
+                if not engine.buffered:
                     break
+                continue
             event = next(engine.events(), None)
             if event is None:
                 break

@@ -47,8 +47,8 @@ class Outgoing:
     def __init__(self, high_water: float) -> None:
         self._high_water = high_water
         self._head = b""
-        # Each lane is made when it is needed: an empty deque is large beside an idle connection.
-        self._messages: list[Frame] | None = None
+        self._messages: list[Frame] = []
+        # These are made when they are needed: an empty deque is large beside an idle connection.
         # Whether there may be a large one among the messages.
         self._large = False
         self._pongs: deque[bytes] | None = None
@@ -76,13 +76,12 @@ class Outgoing:
 
     def push(self, frame: Frame) -> None:
         """Queue a message's frame."""
-        if self._messages is None:
-            self._messages = [frame]
-        else:
-            self._messages.append(frame)
+        self._messages.append(frame)
         if isinstance(frame, tuple):
             self._large = True
-        self.size += frame_size(frame)
+            self.size += frame_size(frame)
+        else:
+            self.size += len(frame)
 
     def push_pong(self, frame: bytes) -> None:
         """Queue a pong; it overtakes messages."""
@@ -113,9 +112,9 @@ class Outgoing:
             frame: The frame.
             drop_messages: Forget the messages that wait, to report a fault without delay.
         """
-        if drop_messages and self._messages:
+        if drop_messages:
             self.size -= sum(map(frame_size, self._messages))
-            self._messages = None
+            self._messages.clear()
         self.push(frame)
         self._high_water = math.inf
         self.release()
@@ -123,7 +122,8 @@ class Outgoing:
     def clear(self) -> None:
         """Forget everything: the line is gone."""
         self._head = b""
-        self._messages = self._pongs = self._pings = None
+        self._messages.clear()
+        self._pongs = self._pings = None
         self.size = 0
         self._high_water = math.inf
         self.release()
@@ -140,11 +140,12 @@ class Outgoing:
         forget_message()
         frames = self._take_control() if self._head or self._pongs or self._pings else []
         messages = self._messages
-        if messages is None:
-            return (b"".join(frames),) if frames else ()
         if not (frames or self._large) and self.size <= CHUNK:
-            self._messages = None
-            return (b"".join(cast("list[bytes]", messages)),)
+            if not messages:
+                return ()
+            data = b"".join(cast("list[bytes]", messages))
+            messages.clear()
+            return (data,)
         size = sum(map(len, frames))
         last: Frame = b""
         count = 0
@@ -157,14 +158,14 @@ class Outgoing:
                 last = frame
                 break
             frames.append(frame)
-        if count == len(messages):
-            self._messages = None
-            self._large = False
-        else:
-            # Of all but a few the whole list is taken at once; what is left is within a high-water
-            # mark, unless the application has turned that off.
-            del messages[:count]
-        return _buffers(frames, last)
+        # Nearly always the whole list is taken at once; what is left is within a high-water mark,
+        # unless the application has turned that off.
+        del messages[:count]
+        self._large = self._large and bool(messages)
+        if isinstance(last, tuple):
+            header, payload = last
+            return b"".join((*frames, header)), payload
+        return (b"".join(frames),) if frames else ()
 
     def _take_control(self) -> list[bytes]:
         frames = [self._head, *(self._pongs or ()), *(self._pings or ())]
@@ -175,7 +176,8 @@ class Outgoing:
     def written(self, count: int) -> None:
         """Note that bytes of what was taken have left; wakes a sender when there is room."""
         self.size = max(0, self.size - count)
-        self._call_next()
+        if self._lot:
+            self._call_next()
 
     async def wait_for_room(self) -> None:
         """Wait until no more than the high-water mark waits to be written.
@@ -212,10 +214,3 @@ def frame_size(frame: Frame) -> int:
     """Return the bytes of a frame."""
     return len(frame[0]) + len(frame[1]) if isinstance(frame, tuple) else len(frame)
 
-
-def _buffers(frames: list[bytes], last: Frame) -> tuple[bytes, ...]:
-    """Join frames for one write, but for the payload of a large one at the end."""
-    if isinstance(last, tuple):
-        header, payload = last
-        return b"".join((*frames, header)), payload
-    return (b"".join((*frames, last)),)

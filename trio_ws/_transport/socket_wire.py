@@ -29,7 +29,7 @@ class SocketWire(Wire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
-    __slots__ = ("_entry", "_fd", "_interest", "_poller", "_progress", "_socket", "_unwritten")
+    __slots__ = ("_entry", "_fd", "_fileno", "_interest", "_poller", "_progress", "_unwritten")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class SocketWire(Wire):
             close_timeout=close_timeout,
         )
         self._poller = poller
-        self._socket = stream.socket
+        self._fileno = stream.socket.fileno
         self._fd = stream.socket.fileno()
         self._interest = 0
         # What a write has left of what was taken; at most two buffers.
@@ -80,7 +80,7 @@ class SocketWire(Wire):
         if interest == self._interest:
             return
         before, self._interest = self._interest, interest
-        if self._socket.fileno() != self._fd:
+        if self._fileno() != self._fd:
             # Closed by somebody else; the system has forgotten it already.
             return
         self._poller.watch(self._fd, interest, before)
@@ -88,8 +88,7 @@ class SocketWire(Wire):
     def ready(self, interest: int, now: float) -> None:
         """Read once, or write on; see `Polled`."""
         try:
-            interest &= self._interest
-            if interest & WRITE:
+            if interest & WRITE and self._interest & WRITE:
                 self.flush()
             # Writing may have brought the end of reading.
             if interest & self._interest & READ:
@@ -124,7 +123,7 @@ class SocketWire(Wire):
         Whoever made the stream may have closed it, and the system may have given the number to
         another socket since.
         """
-        return self._socket.fileno() == self._fd
+        return self._fileno() == self._fd
 
     def replaced(self) -> None:
         """Note that another socket has the descriptor; see `Polled`."""
@@ -183,13 +182,17 @@ class SocketWire(Wire):
         except BlockingIOError:
             return False
         self._outgoing.written(count)
+        if count == len(buffers[0]) and len(buffers) == 1:
+            self._unwritten = ()
+            return True
         if self._entry is not None:
             self._progress = trio.current_time()
         self._unwritten = rest_of(buffers, count)
         return not self._unwritten
 
     def _written(self) -> None:
-        self._watch(self._interest & ~WRITE)
+        if self._interest & WRITE:
+            self._watch(self._interest & ~WRITE)
         self._unwritten = ()
         if self._entry is not None:
             current_alarms().cancel(self._entry)
