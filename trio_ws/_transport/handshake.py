@@ -31,6 +31,7 @@ class Arrival:
         head: The request.
         upgrade: The opening handshake, if it is one.
         rest: Bytes that followed the head.
+        secure: Whether the client speaks TLS.
         background: Where the tasks of a connection live.
         subprotocols: What the server speaks, best first.
         limits: What the peer may cost.
@@ -46,6 +47,7 @@ class Arrival:
         upgrade: Upgrade | None,
         *,
         rest: bytes,
+        secure: bool,
         background: trio.Nursery,
         subprotocols: Sequence[str],
         limits: Limits,
@@ -54,6 +56,7 @@ class Arrival:
         self.stream = stream
         self.remote = remote
         self.local = local
+        self.secure = secure
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None
@@ -187,8 +190,16 @@ class Request:
 
     @property
     def remote(self) -> Endpoint | str:
-        """The client's address; an `Endpoint` for TCP, a text for anything else."""
+        """The client's address; an `Endpoint` for TCP, a text for anything else.
+
+        Behind `TrustedProxies` it is what they say; a port they do not tell is 0.
+        """
         return self._arrival.remote
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client speaks TLS, with this server or with a trusted proxy."""
+        return self._arrival.secure
 
     @property
     def local(self) -> Endpoint | str:

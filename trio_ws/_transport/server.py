@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.connection import Connection
@@ -186,6 +186,7 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
     hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
@@ -216,6 +217,7 @@ async def serve(
             addresses, ``localhost``, names below it, and IP addresses alone. A sequence of hosts
             such as ``example.com``, ``*.example.com``, ``example.com:8443`` or ``[::1]``: those;
             without a port, on any port. ``"*"``: any.
+        proxies: Who is believed about `Request.remote` and `Request.secure`; by default nobody.
         subprotocols: What the application speaks, best first; see `Request.accept`.
         limits: What a peer may cost.
         keepalive: When to probe a silent peer.
@@ -240,6 +242,7 @@ async def serve(
                 ssl_context=ssl_context,
                 origins=origins,
                 hosts=hosts,
+                proxies=proxies,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=keepalive,
