@@ -12,6 +12,7 @@ import trio.abc
 from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
+from trio_ws._transport.accepting import Listener, serve_streams
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, listening_at
 from trio_ws._transport.handshake import Handler
@@ -23,8 +24,6 @@ _MAX_REFUSALS = 64  # clients without room that are answered at a time; more are
 _PORT_TRIES = 16  # how often another port is tried that is free on all addresses
 
 _logger = logging.getLogger("trio_ws.server")
-
-Listener = trio.abc.Listener[trio.abc.Stream]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +131,7 @@ class Server:
                 async with trio.open_nursery() as handlers:
                     with self._listening:
                         task_status.started(self)
-                        await trio.serve_listeners(
-                            self._serve_stream, list(self._listeners), handler_nursery=handlers
-                        )
+                        await serve_streams(self._serve_stream, self._listeners, handlers)
                     self._set_idle()
         finally:
             # Whichever way it ended, whoever drains has nothing to wait for any more.
@@ -150,7 +147,7 @@ class Server:
         try:
             await self._service.serve_stream(stream)
         except (KeyboardInterrupt, SystemExit) as interrupt:
-            # Trio closes the stream once more, and there a pending cancellation takes its place.
+            # The stream is closed once more, and there a pending cancellation takes its place.
             self._interrupt = interrupt
             raise
         finally:
