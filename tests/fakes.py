@@ -6,6 +6,8 @@ from wsproto.connection import CLIENT, SERVER, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
 from wsproto.frame_protocol import CloseReason
 
+from trio_ws._types import Sendable
+
 
 class WholeMessages:
     """wsproto's `Connection` with the interface of `Engine`: it joins fragments.
@@ -41,12 +43,22 @@ class WholeMessages:
             event = CloseConnection(code=CloseReason.NO_STATUS_RCVD)
         return bytes(self._connection.send(event))
 
-    def receive_data(self, data: bytes | bytearray) -> None:
+    def send_message(self, message: Sendable) -> bytes:
+        if isinstance(message, str):
+            return self.send(TextMessage(data=message))
+        if not isinstance(message, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
+        return self.send(BytesMessage(data=bytes(message)))
+
+    def receive_data(self, data: bytes | bytearray | memoryview, *, lent: bool = False) -> None:  # noqa: ARG002 - it copies anyway
         if self.state is not ConnectionState.CLOSED:
             self._connection.receive_data(bytes(data))
 
-    def messages(self, _max_count: float, _max_bytes: float) -> list[str | bytes]:
-        return []
+    def keep(self) -> None:
+        pass
+
+    def messages(self, _max_count: float, _max_bytes: float) -> tuple[list[str | bytes], int]:
+        return [], 0
 
     def events(self) -> Iterator[Event]:
         for event in self._connection.events():

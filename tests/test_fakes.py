@@ -35,7 +35,7 @@ def test_whole_messages_leaves_every_message_to_its_events() -> None:
     engine = WholeMessages(client=True)
     engine.receive_data(raw_frame(1, b"ola", masked=False))
 
-    assert engine.messages(9, 9) == []
+    assert engine.messages(9, 9) == ([], 0)
     assert list(engine.events()) == [TextMessage(data="ola")]
 
 

@@ -21,6 +21,7 @@ NAMES = {
     "Server",
     "Limits",
     "Keepalive",
+    "TrustedProxies",
     "CloseCode",
     "WebSocketError",
     "HandshakeError",

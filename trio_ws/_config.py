@@ -1,7 +1,10 @@
-"""`Limits` and `Keepalive`: every bound and every timeout, each documented once."""
+"""`Limits` and `Keepalive`: every bound and every timeout; `TrustedProxies`: whom to believe."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
+from typing import Literal, cast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +41,16 @@ class Limits:
 
     max_head: float = 16 * 1024
     """Bytes of a request or response head; a larger request is answered 431 (414 when its first
-    line is what is long). Cookies and tokens fit; 16 KiB is what h11 and IIS allow."""
+    line is what is long). Cookies and tokens fit; 16 KiB is what h11 and IIS allow. A PROXY header
+    of a trusted proxy may have as many."""
 
     max_headers: float = 100
     """Header fields of a head; more are answered 431."""
 
     open_timeout: float = 10
-    """Seconds for name lookup, TCP, TLS and the opening handshake together (client), or for TLS
-    and the request head together (server, answered 408). Two lost packets can be made good."""
+    """Seconds for name lookup, TCP, TLS and the opening handshake together (client), or for a PROXY
+    header, TLS and the request head together (server, answered 408). Two lost packets can be made
+    good."""
 
     close_timeout: float = 5
     """Seconds for the closing handshake as a whole, from the first Close frame to the end of
@@ -92,6 +97,66 @@ class Keepalive:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_positive(f"Keepalive.{field.name}", getattr(self, field.name))
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """The proxies in front of a server that are believed when they say who the client is.
+
+    Name proxies only: whoever is named can pass for any client. An address that is not named is
+    served as a client of its own, and what it says of others is ignored::
+
+        proxies = trio_ws.TrustedProxies(["10.0.0.5", "fd00:1::/64"])
+        await trio_ws.serve(handler, 8080, host=None, proxies=proxies)
+
+    ``X-Forwarded-Host`` and ``Forwarded`` are never believed: have the proxy pass ``Host`` on.
+
+    Raises:
+        TypeError: What is trusted is one string, or a count is no whole number.
+        ValueError: An address, the protocol or the count is not what it may be.
+    """
+
+    trusted: Sequence[str]
+    """IP addresses, networks such as ``10.1.0.0/16``, and ``"unix"`` for everything that comes
+    over a Unix socket or another stream without IP addresses."""
+
+    protocol: Literal["x-forwarded", "proxy-v2"] = "x-forwarded"
+    """How they say it. ``"x-forwarded"``: proxies for HTTP append the client's address to
+    ``X-Forwarded-For`` and set ``X-Forwarded-Proto``; what is malformed there is answered 400.
+    ``"proxy-v2"``: proxies for bytes send a binary header of the PROXY protocol before everything
+    else; it is required of them, and header fields are not believed."""
+
+    max_hops: int = 4
+    """Trusted proxies that a request may have come through, with ``"x-forwarded"``; beyond it is
+    answered 400. A content network, a load balancer and a sidecar are three."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.trusted, str):
+            raise TypeError("TrustedProxies.trusted is a sequence of addresses, not one string")
+        object.__setattr__(self, "trusted", tuple(self.trusted))
+        for each in self.trusted:
+            if each != "unix":
+                _check_network(each)
+        if self.protocol not in {"x-forwarded", "proxy-v2"}:
+            raise ValueError(
+                f'TrustedProxies.protocol is "x-forwarded" or "proxy-v2", not {self.protocol!r}'
+            )
+        hops = cast("object", self.max_hops)
+        if isinstance(hops, bool) or not isinstance(hops, int):
+            raise TypeError(f"TrustedProxies.max_hops is a whole number, not {hops!r}")
+        _check_positive("TrustedProxies.max_hops", hops)
+
+
+def _check_network(text: str) -> None:
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"TrustedProxies.trusted holds IP addresses, networks and 'unix', unlike {text!r}: "
+            f"{error}"
+        ) from None
+    if not network.prefixlen:
+        raise ValueError(f"to trust {text!r} is to believe what anybody says of anybody")
 
 
 def _check_positive(name: str, value: object) -> None:

@@ -2,14 +2,19 @@
 
 import pytest
 
-from tests._protocol.implementations import EITHER, Mask, Serialise, Split, either
+from tests._protocol.implementations import EITHER, Mask, MaskInPlace, Serialise, Split, either
 from trio_ws._protocol.frames import python_serialise, python_split
-from trio_ws._protocol.masking import python_mask
+from trio_ws._protocol.masking import python_mask, python_mask_in_place
 
 
 @pytest.fixture(scope="session", params=EITHER)
 def mask(request: pytest.FixtureRequest) -> Mask:
     return either(request, python_mask)
+
+
+@pytest.fixture(scope="session", params=EITHER)
+def mask_in_place(request: pytest.FixtureRequest) -> MaskInPlace:
+    return either(request, python_mask_in_place)
 
 
 @pytest.fixture(scope="session", params=EITHER)

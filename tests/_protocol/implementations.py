@@ -31,6 +31,10 @@ class Mask(Protocol):
     ) -> bytes: ...
 
 
+class MaskInPlace(Protocol):
+    def __call__(self, data: bytearray | memoryview, key: bytes, offset: int = 0) -> None: ...
+
+
 class Serialise(Protocol):
     def __call__(
         self,
@@ -45,14 +49,14 @@ class Serialise(Protocol):
 class Split(Protocol):
     def __call__(
         self,
-        data: bytes | bytearray,
+        data: bytes | bytearray | memoryview,
         start: int,
         *,
         masked: bool,
         max_message: float,
         max_count: float,
         max_bytes: float,
-    ) -> tuple[list[Message], int]: ...
+    ) -> tuple[list[Message], int, int]: ...
 
 
 def either(request: pytest.FixtureRequest, twin: Function) -> Function:

@@ -2,6 +2,7 @@
 
 import array
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 from math import inf
 from typing import Any
@@ -23,8 +24,8 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.fakes import raw_frame
 from trio_ws._protocol.engine import Engine
-from trio_ws._protocol.frames import read_header
-from trio_ws._protocol.masking import mask
+from trio_ws._protocol.frames import Frame, read_header
+from trio_ws._protocol.masking import mask_in_place
 from trio_ws._types import Message
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -60,7 +61,7 @@ def feed_in_runs(engine: Engine, *pieces: bytes) -> list[Event]:
     for piece in pieces:
         engine.receive_data(piece)
         while True:
-            events += map(message_event, engine.messages(inf, inf))
+            events += map(message_event, engine.messages(inf, inf)[0])
             event = next(engine.events(), None)
             if event is None:
                 break
@@ -803,8 +804,8 @@ def test_messages_takes_the_run_of_plain_messages() -> None:
     rest = frame(PING, b"1") + frame(TEXT, b"later")
     engine.receive_data(frame(TEXT, "á".encode()) + frame(BINARY, b"b" * 300) + rest)
 
-    assert engine.messages(inf, inf) == ["á", b"b" * 300]
-    assert engine.messages(inf, inf) == []
+    assert engine.messages(inf, inf)[0] == ["á", b"b" * 300]
+    assert engine.messages(inf, inf)[0] == []
     assert engine.buffered == len(rest)
 
 
@@ -813,18 +814,18 @@ def test_messages_and_events_go_on_where_the_other_rested(client: bool) -> None:
     engine = Engine(client=client)
     engine.receive_data(b"".join(raw_frame(TEXT, b, masked=not client) for b in (b"1", b"2", b"3")))
 
-    assert engine.messages(1, inf) == ["1"]
+    assert engine.messages(1, inf)[0] == ["1"]
     assert next(engine.events()) == TextMessage(data="2")
-    assert engine.messages(inf, inf) == ["3"]
+    assert engine.messages(inf, inf)[0] == ["3"]
 
 
 def test_messages_stops_at_its_bounds() -> None:
     engine = server()
     engine.receive_data(frame(BINARY, b"abc") * 5)
 
-    assert engine.messages(2, inf) == [b"abc"] * 2
-    assert engine.messages(inf, 4) == [b"abc"] * 2
-    assert engine.messages(0, inf) == engine.messages(inf, 0) == []
+    assert engine.messages(2, inf)[0] == [b"abc"] * 2
+    assert engine.messages(inf, 4)[0] == [b"abc"] * 2
+    assert engine.messages(0, inf) == engine.messages(inf, 0) == ([], 0)
 
 
 @pytest.mark.parametrize(
@@ -842,7 +843,7 @@ def test_messages_takes_nothing_inside_of_a_message(data: bytes) -> None:
 
     engine.receive_data(frame(TEXT, b"would be out of place or payload"))
 
-    assert engine.messages(inf, inf) == []
+    assert engine.messages(inf, inf)[0] == []
     assert [event for event in events if is_message(event)] == []
 
 
@@ -850,7 +851,7 @@ def test_messages_leaves_a_message_above_the_limit_to_the_events() -> None:
     engine = server(max_message=3)
     engine.receive_data(frame(TEXT, b"abc") + frame(TEXT, b"abcd"))
 
-    assert engine.messages(inf, inf) == ["abc"]
+    assert engine.messages(inf, inf)[0] == ["abc"]
     assert code_of(list(engine.events())) == 1009
 
 
@@ -858,7 +859,7 @@ def test_messages_takes_none_where_no_message_may_have_a_fragment() -> None:
     engine = server(max_fragments=0)
     engine.receive_data(frame(TEXT, b"abc"))
 
-    assert engine.messages(inf, inf) == []
+    assert engine.messages(inf, inf)[0] == []
     assert code_of(list(engine.events())) == 1009
 
 
@@ -868,14 +869,14 @@ def test_messages_takes_nothing_after_the_end() -> None:
 
     engine.receive_data(frame(TEXT, b"too late"))
 
-    assert engine.messages(inf, inf) == []
+    assert engine.messages(inf, inf)[0] == []
 
 
 def test_messages_before_an_early_close_are_taken_in_a_run() -> None:
     engine = paused(A + B + frame(PING, b"1") + C + close_frame())
 
     assert list(engine.early_control()) == [Ping(payload=b"1"), CLOSE_1001]
-    assert engine.messages(inf, inf) == [b"b" * 300]
+    assert engine.messages(inf, inf)[0] == [b"b" * 300]
     assert next(engine.events()) == TextMessage(data="c")
     assert list(engine.events()) == []
 
@@ -937,7 +938,7 @@ def test_every_event_comes_once_and_in_order_however_early_and_late_are_mixed(
         engine.receive_data(STREAM[start : start + size])
         start += size
         control += engine.early_control() if early else ()
-        messages += map(message_event, engine.messages(run, inf))
+        messages += map(message_event, engine.messages(run, inf)[0])
         collect(itertools.islice(engine.events(), count), messages, control)
 
     assert messages == [e for e in STREAM_EVENTS if is_message(e)]
@@ -993,11 +994,94 @@ def test_trickle_of_a_large_frame_costs_no_look_at_its_header(parsed: list[int])
 def test_trickle_decodes_no_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def counting(data: bytes, key: bytes, offset: int = 0) -> bytes:
+    def counting(data: memoryview, key: bytes, offset: int = 0) -> None:
         sizes.append(len(data))
-        return mask(data, key, offset)
+        mask_in_place(data, key, offset)
 
-    monkeypatch.setattr("trio_ws._protocol.engine.mask", counting)
+    monkeypatch.setattr("trio_ws._protocol.engine.mask_in_place", counting)
     feed(server(), *one_by_one(frame(TEXT, b"x" * 1000)))
 
     assert sum(sizes) == 1000
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 8, 100, 105, 106, 112])
+def test_lent_bytes_may_change_after_keep(cut: int) -> None:
+    data = frame(TEXT, b"x" * 100) + frame(BINARY, b"abc")
+    buffer = bytearray(len(data))
+    engine = server()
+
+    events: list[Event] = []
+    for piece in (data[:cut], data[cut:]):
+        buffer[: len(piece)] = piece
+        with memoryview(buffer) as view:
+            engine.receive_data(view[: len(piece)], lent=True)
+        events += map(message_event, engine.messages(inf, inf)[0])
+        events += engine.events()
+        engine.keep()
+        buffer[:] = bytes(len(buffer))
+
+    assert events == [TextMessage(data="x" * 100), BytesMessage(data=b"abc")]
+    assert engine.buffered == 0
+
+
+def test_lent_bytes_are_kept_from_where_they_were_not_parsed() -> None:
+    engine = server()
+    data = frame(BINARY, b"one") + frame(PING, b"early") + frame(BINARY, b"two")
+    buffer = bytearray(data)
+
+    engine.receive_data(memoryview(buffer), lent=True)
+    first = engine.messages(1, inf)
+    early = list(engine.early_control())
+    engine.keep()
+    buffer[:] = bytes(len(buffer))
+
+    assert (first, early) == (([b"one"], 3), [Ping(payload=b"early")])
+    assert engine.buffered == len(data) - 9
+    assert list(engine.events()) == [BytesMessage(data=b"two")]
+
+
+def test_a_large_message_is_put_together_without_a_copy_at_the_end() -> None:
+    engine = server()
+    data = frame(BINARY, bytes(1_000_000))
+
+    tracemalloc.start()
+    for start in range(0, len(data), 65536):
+        engine.receive_data(data[start : start + 65536])
+        events = list(engine.events())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert events == [BytesMessage(data=bytes(1_000_000))]
+    # It once, an eighth of it to grow, and what was read last.
+    assert peak < 1_300_000
+
+
+def test_send_message_makes_the_frame_that_send_makes() -> None:
+    engine = server()
+
+    frames = [engine.send_message(message) for message in ("olá", b"abc", bytearray(b"abc"))]
+
+    assert frames == [engine.send(TextMessage(data="olá"))] + 2 * [
+        engine.send(BytesMessage(data=b"abc"))
+    ]
+
+
+def test_send_message_of_a_client_masks() -> None:
+    (event,) = feed(server(), _whole(Engine(client=True).send_message("olá")))
+
+    assert event == TextMessage(data="olá")
+
+
+def _whole(frame: Frame) -> bytes:
+    return b"".join(frame) if isinstance(frame, tuple) else frame
+
+
+def test_send_message_is_refused_between_fragments_and_after_the_close() -> None:
+    engine = server()
+    engine.send(TextMessage(data="a", message_finished=False))
+
+    with pytest.raises(LocalProtocolError, match="fragments"):
+        engine.send_message("b")
+    engine.send(CloseConnection(code=1000))
+    with pytest.raises(LocalProtocolError, match="LOCAL_CLOSING"):
+        engine.send_message("c")

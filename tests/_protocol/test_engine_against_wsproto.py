@@ -120,7 +120,7 @@ def outcome(
     for piece in pieces:
         engine.receive_data(piece)
         while in_runs:
-            result += map(message_event, engine.messages(inf, inf))
+            result += map(message_event, engine.messages(inf, inf)[0])
             event = next(engine.events(), None)
             if event is None:
                 break

@@ -2,6 +2,7 @@
 
 import array
 import os
+import sys
 from math import inf
 
 import pytest
@@ -12,12 +13,16 @@ from trio_ws._protocol.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    LARGE,
     MAX_CONTROL_PAYLOAD,
     PING,
     PONG,
     TEXT,
     FrameError,
+    forget_message,
     implementation,
+    message_frame,
+    python_serialise,
     read_header,
 )
 from trio_ws._types import Message
@@ -226,7 +231,7 @@ def split_all(
     max_message: float = inf,
     max_count: float = inf,
     max_bytes: float = inf,
-) -> tuple[list[Message], int]:
+) -> tuple[list[Message], int, int]:
     """Split as a server without limits does, but for what is said."""
     return split(
         data,
@@ -251,18 +256,18 @@ def test_split_takes_messages_of_every_length(size: int, masked: bool, split: Sp
 
     taken = split_all(split, data, masked=masked)
 
-    assert taken == ([payload.decode(), payload], len(data))
+    assert taken == ([payload.decode(), payload], len(data), 2 * size)
 
 
 def test_split_begins_where_it_is_told(split: Split) -> None:
     data = bytearray(b"\xff\xff\xff" + binary(b"abc"))
 
-    assert split_all(split, data, 3) == ([b"abc"], len(data))
+    assert split_all(split, data, 3) == ([b"abc"], len(data), 3)
 
 
 @pytest.mark.parametrize("start", [9, 10, 2**40])
 def test_split_takes_nothing_behind_the_end(start: int, split: Split) -> None:
-    assert split_all(split, binary(b"abc"), start) == ([], start)
+    assert split_all(split, binary(b"abc"), start) == ([], start, 0)
 
 
 def test_split_refuses_an_index_from_the_back(split: Split) -> None:
@@ -296,11 +301,11 @@ def test_split_stops_without_an_error_before_anything_else(rest: bytes, split: S
 
     taken = split_all(split, front + rest)
 
-    assert taken == ([b"one", b"two"], len(front))
+    assert taken == ([b"one", b"two"], len(front), 6)
 
 
 def test_client_takes_no_masked_frames(split: Split) -> None:
-    assert split_all(split, binary(b"abc"), masked=False) == ([], 0)
+    assert split_all(split, binary(b"abc"), masked=False) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -325,14 +330,14 @@ def test_split_leaves_a_message_above_the_limit(
 ) -> None:
     data = raw_frame(opcode, b"abc", masked=True) + raw_frame(opcode, b"abcd", masked=True)
 
-    messages, position = split_all(split, data, max_message=max_message)
+    messages, position, _ = split_all(split, data, max_message=max_message)
 
     assert len(messages) == taken
     assert position == [0, 9, 19][taken]
 
 
 def test_split_takes_an_empty_message_where_none_may_have_a_byte(split: Split) -> None:
-    assert split_all(split, binary(b"", b"a"), max_message=0) == ([b""], 6)
+    assert split_all(split, binary(b"", b"a"), max_message=0) == ([b""], 6, 0)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +345,7 @@ def test_split_takes_an_empty_message_where_none_may_have_a_byte(split: Split) -
     [(0, 0), (1, 1), (2, 2), (3, 2), (1.5, 2), (inf, 2), (2**70, 2), (-1, 0), (-inf, 0), (-0.5, 0)],
 )
 def test_split_stops_at_the_last_message(max_count: float, taken: int, split: Split) -> None:
-    messages, _ = split_all(split, binary(b"", b""), max_count=max_count)
+    messages, *_ = split_all(split, binary(b"", b""), max_count=max_count)
 
     assert len(messages) == taken
 
@@ -352,7 +357,7 @@ def test_split_stops_at_the_last_message(max_count: float, taken: int, split: Sp
 def test_split_takes_the_message_that_crosses_the_mark(
     max_bytes: float, taken: int, split: Split
 ) -> None:
-    messages, _ = split_all(split, binary(b"abc", b"abc", b"abc"), max_bytes=max_bytes)
+    messages, *_ = split_all(split, binary(b"abc", b"abc", b"abc"), max_bytes=max_bytes)
 
     assert len(messages) == taken
 
@@ -360,7 +365,7 @@ def test_split_takes_the_message_that_crosses_the_mark(
 def test_split_counts_the_bytes_of_text_not_its_characters(split: Split) -> None:
     data = raw_frame(TEXT, "🦜".encode(), masked=True) * 3
 
-    messages, _ = split_all(split, data, max_bytes=5)
+    messages, *_ = split_all(split, data, max_bytes=5)
 
     assert messages == ["🦜", "🦜"]
 
@@ -369,3 +374,96 @@ def test_implementation_says_which_one_runs() -> None:
     turned_off = os.environ.get("TRIO_WS_NO_SPEEDUPS") == "1"
 
     assert implementation() == ("compiled" if BUILT and not turned_off else "python")
+
+
+@pytest.fixture
+def serialised(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Note what is serialised."""
+    payloads: list[object] = []
+
+    def counting(opcode: int, payload: bytes, *, masked: bool) -> bytes:
+        payloads.append(payload)
+        return python_serialise(opcode, payload, masked=masked)
+
+    forget_message()
+    monkeypatch.setattr("trio_ws._protocol.frames.serialise", counting)
+    return payloads
+
+
+@pytest.mark.parametrize("message", ["olá" * 9, b"abc" * 9, "", b""])
+def test_a_message_for_many_is_serialised_once(message: Message, serialised: list[object]) -> None:
+    frames = [message_frame(message, masked=False) for _ in range(3)]
+
+    assert len(serialised) == 1
+    assert frames[0] is frames[1] is frames[2]
+    assert frames[0] == python_serialise(*_as_payload(message), masked=False)
+
+
+def _as_payload(message: Message) -> tuple[int, bytes]:
+    return (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
+
+
+def test_a_message_that_can_change_is_serialised_each_time(serialised: list[object]) -> None:
+    message = bytearray(b"one")
+    first = message_frame(message, masked=False)
+    message[:] = b"two"
+
+    assert (first, message_frame(message, masked=False)) == (b"\x82\x03one", b"\x82\x03two")
+    assert len(serialised) == 2
+
+
+def test_every_masked_frame_has_a_key_of_its_own(serialised: list[object]) -> None:
+    frames = {message_frame(b"abcdefgh", masked=True) for _ in range(3)}
+
+    assert len(frames) == len(serialised) == 3
+
+
+def test_a_forgotten_message_is_serialised_anew(serialised: list[object]) -> None:
+    message = "olá" * 9
+    message_frame(message, masked=False)
+    forget_message()
+    message_frame(message, masked=False)
+
+    assert len(serialised) == 2
+
+
+def test_the_latest_message_is_not_kept_alive_once_forgotten() -> None:
+    message = bytes(100_000)
+    before = sys.getrefcount(message)
+
+    message_frame(message, masked=False)
+    kept = sys.getrefcount(message)
+    forget_message()
+
+    assert (kept > before, sys.getrefcount(message)) == (True, before)
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, 65535, 65536])
+def test_a_large_payload_is_not_copied(size: int) -> None:
+    payload = bytes(size)
+
+    made = message_frame(payload, masked=False)
+
+    whole = python_serialise(BINARY, payload, masked=False)
+    if size < LARGE:
+        assert made == whole
+    else:
+        assert isinstance(made, tuple)
+        assert b"".join(made) == whole
+        assert made[1] is payload
+
+
+def test_a_large_payload_that_can_change_is_copied() -> None:
+    # A view whose items are wider than a byte.
+    message = memoryview(array.array("Q", [7] * LARGE))
+
+    made = message_frame(message, masked=False)
+
+    assert isinstance(made, tuple)
+    assert b"".join(made) == python_serialise(BINARY, message.tobytes(), masked=False)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_what_is_no_message_is_refused(masked: bool) -> None:
+    with pytest.raises(TypeError, match="not int"):
+        message_frame(42, masked=masked)  # type: ignore[arg-type]  # on purpose

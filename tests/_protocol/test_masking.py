@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests._protocol.implementations import Mask
+from tests._protocol.implementations import Mask, MaskInPlace
 
 KEY = b"\x01\x80\xfe\x37"
 SIZES = [*range(301), 511, 512, 513, 514, 515, 516, 1000, 65535, 65536]
@@ -98,3 +98,33 @@ def test_mask_takes_an_offset_of_any_size(offset: int, mask: Mask) -> None:
 def test_mask_refuses_a_key_of_another_length(key: bytes, mask: Mask) -> None:
     with pytest.raises(ValueError, match=f"has 4 bytes, not {len(key)}"):
         mask(b"", key)
+
+
+@pytest.mark.parametrize("offset", range(8))
+@pytest.mark.parametrize("start", range(9))
+def test_mask_in_place_changes_what_it_is_given_and_nothing_beside(
+    start: int, offset: int, mask_in_place: MaskInPlace
+) -> None:
+    wrong = []
+    for size in SIZES:
+        data = bytearray(payload(start + size + 9))
+        with memoryview(data) as view:
+            mask_in_place(view[start : start + size], KEY, offset)
+        expected = bytearray(payload(start + size + 9))
+        expected[start : start + size] = slowly_masked(payload(start + size)[start:], KEY, offset)
+        wrong += [size] if data != expected else []
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("data", [b"abc", memoryview(b"abc"), "text", None])
+def test_mask_in_place_refuses_what_cannot_be_changed(
+    data: object, mask_in_place: MaskInPlace
+) -> None:
+    with pytest.raises((TypeError, BufferError)):
+        mask_in_place(data, KEY)  # type: ignore[arg-type]  # on purpose
+
+
+def test_mask_in_place_refuses_a_key_of_another_length(mask_in_place: MaskInPlace) -> None:
+    with pytest.raises(ValueError, match="4 bytes, not 3"):
+        mask_in_place(bytearray(b"abc"), b"abc")

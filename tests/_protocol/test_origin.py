@@ -146,6 +146,58 @@ def test_origin_that_is_not_named_is_refused(origin: str) -> None:
     assert not allows(["https://app.example"], origin)
 
 
+WILD = ["https://*.app.example", "http://*.app.example:8080", "tauri://*.localhost"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://a.app.example",
+        "https://a.b.APP.example:443",
+        "http://a.app.example:8080",
+        "tauri://a.localhost",
+    ],
+)
+def test_origin_below_a_wildcard_is_allowed(origin: str) -> None:
+    assert allows(WILD, origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example",
+        "https://.app.example",
+        "https://*.app.example",
+        "https://evilapp.example",
+        "https://app.example.evil.com",
+        "https://a.app.example:8443",
+        "https://a.app.example.",
+        "http://a.app.example",
+        "https://a.app.example@evil.com",
+    ],
+)
+def test_origin_that_is_not_below_a_wildcard_is_refused(origin: str) -> None:
+    assert not allows(WILD, origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "*://app.example",
+        "https://*",
+        "https://*.",
+        "https://*app.example",
+        "https://a.*.example",
+        "https://*.0.0.1",
+        "https://.app.example",
+    ],
+)
+def test_wildcard_in_another_place_cannot_be_allowed(origin: str) -> None:
+    with pytest.raises(ValueError, match="is no origin"):
+        OriginPolicy([origin])
+
+
 def test_same_origin_is_refused_when_others_are_named() -> None:
     assert not allows(["https://app.example"], "https://example.com")
 

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from tests._protocol.implementations import compiled, needs_speedups
 from tests.fakes import raw_frame
 from trio_ws._protocol.frames import BINARY, CLOSE, PING, TEXT, python_serialise, python_split
-from trio_ws._protocol.masking import python_mask
+from trio_ws._protocol.masking import python_mask, python_mask_in_place
 from trio_ws._types import Message
 
 pytestmark = needs_speedups
 
-Taken = tuple[list[Message], int]
+Taken = tuple[list[Message], int, int]
 
 EDGES = [*range(301), 4095, 4096, 4097, 65533, 65534, 65535, 65536, 65537, 65538]
 KEY = b"\x01\x80\xfe\x37"
@@ -174,7 +174,7 @@ def test_split_agrees_on_every_length_that_can_be_claimed(length: int, masked: b
 def test_split_agrees_on_text_that_is_not_utf8(text: bytes, size: int) -> None:
     for front, back, masked in itertools.product([0, size], [0, size], [True, False]):
         broken = raw_frame(TEXT, bytes(front) + text + bytes(back), masked=masked)
-        assert both(broken, masked=masked) == (([], 0), ([], 0))
+        assert both(broken, masked=masked) == (([], 0, 0), ([], 0, 0))
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 20000])
@@ -182,7 +182,8 @@ def test_split_agrees_on_text_that_is_not_utf8(text: bytes, size: int) -> None:
 def test_split_agrees_on_text_of_every_width(letter: str, size: int) -> None:
     for masked in (True, False):
         frame = raw_frame(TEXT, (letter * size).encode(), masked=masked)
-        assert both(frame, masked=masked) == (([letter * size], len(frame)),) * 2
+        taken = ([letter * size], len(frame), size * len(letter.encode()))
+        assert both(frame, masked=masked) == (taken, taken)
 
 
 LIMITS = st.integers(-1, 20) | st.floats(-1, 20, allow_nan=False) | st.sampled_from([inf, 2**70])
@@ -264,6 +265,13 @@ WRONG_CALLS: list[
     (python_mask, (b"", KEY, Hostile()), {}, ZeroDivisionError),
     (python_mask, (b"", KEY), {"offset": 0, "other": 0}, TypeError),
     (python_mask, (b"", KEY), {"key": KEY}, TypeError),
+    (python_mask_in_place, (), {}, TypeError),
+    (python_mask_in_place, (bytearray(), KEY, 0, 0), {}, TypeError),
+    (python_mask_in_place, (b"abc", KEY), {}, BufferError),
+    (python_mask_in_place, (memoryview(bytearray(8))[::2], KEY), {}, BufferError),
+    (python_mask_in_place, ("text", KEY), {}, TypeError),
+    (python_mask_in_place, (bytearray(), b"abc"), {}, ValueError),
+    (python_mask_in_place, (bytearray(), KEY, 1.5), {}, TypeError),
     (python_serialise, (BINARY, b""), {}, TypeError),
     (python_serialise, (BINARY,), {"masked": True}, TypeError),
     (python_serialise, (BINARY, b"", True), {}, TypeError),
@@ -328,7 +336,7 @@ def test_names_and_order_of_arguments_are_those_of_the_twins() -> None:
         fin=False, payload=b"ab", masked=False, opcode=BINARY
     ) == python_serialise(BINARY, b"ab", masked=False, fin=False)
     shuffled = dict(reversed((OPTIONS | {"data": SOUND, "start": 0}).items()))
-    assert compiled(python_split)(**shuffled) == ([b"abc"], len(SOUND))
+    assert compiled(python_split)(**shuffled) == ([b"abc"], len(SOUND), 3)
 
 
 def test_a_buffer_is_let_go_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +346,7 @@ def test_a_buffer_is_let_go_whatever_happens(monkeypatch: pytest.MonkeyPatch) ->
     split(data, 0, **OPTIONS | {"max_message": inf, "max_bytes": inf})
     split(data, 99999, **OPTIONS)
     mask(data, KEY)
+    compiled(python_mask_in_place)(data, KEY, 3)
     serialise = compiled(python_serialise)
     serialise(BINARY, data, masked=True)
     with pytest.raises(ValueError, match="control"):
@@ -364,6 +373,7 @@ def churn() -> None:
         split(data, 0, **wide)
         split(bytearray(data), 0, **OPTIONS)
         compiled(python_mask)(data, KEY, 3)
+        compiled(python_mask_in_place)(bytearray(data), KEY, 3)
         serialise(BINARY, data, masked=True)
         serialise(TEXT, data, masked=False, fin=False)
     compiled(python_mask)(memoryview(LONG)[::2], KEY)

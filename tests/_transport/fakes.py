@@ -15,8 +15,9 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto.events import Event
 
 from tests.fakes import WholeMessages, raw_frame
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint
@@ -319,6 +320,8 @@ async def open_service(
     *,
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
+    hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable
     propagate: bool = False,
@@ -331,6 +334,8 @@ async def open_service(
                 background,
                 ssl_context=ssl_context,
                 origins=origins,
+                hosts=hosts,
+                proxies=proxies,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=NO_KEEPALIVE,

@@ -16,6 +16,7 @@ from trio_ws._transport.endpoint import (
     beneath_tls,
     describe,
     endpoint_of,
+    is_loopback,
     listening_at,
 )
 from trio_ws.testing import stream_pair
@@ -164,3 +165,17 @@ def test_another_listener_is_described_by_its_type() -> None:
 )
 def test_describe_writes_an_endpoint_for_people(endpoint: Endpoint | str, text: str) -> None:
     assert describe(endpoint) == text
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_loopback_address_is_known_in_every_form(address: str) -> None:
+    assert is_loopback(Endpoint(address, 80, False))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::", "::ffff:192.0.2.1"])  # noqa: S104 - nobody listens
+def test_other_address_is_no_loopback(address: str) -> None:
+    assert not is_loopback(Endpoint(address, 80, False))
+
+
+def test_what_is_no_address_is_no_loopback() -> None:
+    assert not is_loopback("unix:/run/app.sock")

@@ -105,7 +105,7 @@ async def test_extend_adds_messages_in_order_and_counts_their_bytes() -> None:
     inbox = make_inbox()
     inbox.put("zero")
 
-    inbox.extend(["olá", b"two", ""])
+    inbox.extend(["olá", b"two", ""], 7)
 
     assert (len(inbox), inbox.size) == (4, 11)
     assert [await inbox.receive() for _ in range(4)] == ["zero", "olá", b"two", ""]
@@ -117,8 +117,8 @@ async def test_extend_wakes_the_receiver_once(nursery: trio.Nursery) -> None:
     nursery.start_soon(receiver.run)
     await wait_all_tasks_blocked()
 
-    inbox.extend(["one", "two"])
-    inbox.extend(["three"])
+    inbox.extend(["one", "two"], 6)
+    inbox.extend(["three"], 5)
     await wait_all_tasks_blocked()
 
     assert receiver.got == ["one"]
@@ -129,7 +129,7 @@ async def test_extend_to_the_last_message_announces_room_later() -> None:
     announced: list[int] = []
     inbox = make_inbox(max_messages=2, on_room=lambda: announced.append(len(inbox)))
 
-    inbox.extend(["one", "two"])
+    inbox.extend(["one", "two"], 6)
 
     assert inbox.full
     await inbox.receive()
@@ -140,7 +140,7 @@ def test_extend_after_the_end_drops_the_messages() -> None:
     inbox = make_inbox()
     inbox.end(trio.EndOfChannel)
 
-    inbox.extend(["too", "late"])
+    inbox.extend(["too", "late"], 7)
 
     assert (len(inbox), inbox.size) == (0, 0)
 

@@ -8,6 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests._transport.fakes import cancel_when_blocked
+from trio_ws._protocol.frames import message_frame
 from trio_ws._transport.outgoing import CHUNK, MAX_PONGS, Outgoing
 
 
@@ -31,7 +32,7 @@ def test_take_returns_nothing_when_nothing_waits() -> None:
     outgoing = Outgoing(inf)
 
     assert outgoing.empty
-    assert outgoing.take() == b""
+    assert b"".join(outgoing.take()) == b""
 
 
 def test_take_hands_out_messages_in_order_and_forgets_them() -> None:
@@ -40,7 +41,7 @@ def test_take_hands_out_messages_in_order_and_forgets_them() -> None:
     outgoing.push(b"two")
 
     assert not outgoing.empty
-    assert outgoing.take() == b"onetwo"
+    assert b"".join(outgoing.take()) == b"onetwo"
     assert outgoing.empty
 
 
@@ -49,7 +50,7 @@ def test_take_does_not_copy_a_single_frame() -> None:
     frame = bytes(1000)
     outgoing.push(frame)
 
-    assert outgoing.take() is frame
+    assert outgoing.take()[0] is frame
 
 
 def test_take_puts_pongs_and_pings_before_messages() -> None:
@@ -58,7 +59,7 @@ def test_take_puts_pongs_and_pings_before_messages() -> None:
     outgoing.push_ping(b"ping ")
     outgoing.push_pong(b"pong ")
 
-    assert outgoing.take() == b"pong ping message "
+    assert b"".join(outgoing.take()) == b"pong ping message "
     assert outgoing.empty
 
 
@@ -72,7 +73,7 @@ def test_the_head_comes_before_everything_and_is_not_dropped() -> None:
     outgoing.push_close(b"close", drop_messages=True)
 
     assert waiting == (False, 5)
-    assert outgoing.take() == b"head pong close"
+    assert b"".join(outgoing.take()) == b"head pong close"
     assert outgoing.empty
 
 
@@ -85,7 +86,7 @@ def test_a_control_frame_alone_is_something_to_take(
     push(outgoing, b"control")
 
     assert not outgoing.empty
-    assert outgoing.take() == b"control"
+    assert b"".join(outgoing.take()) == b"control"
 
 
 @pytest.mark.parametrize(("second", "taken"), [(CHUNK - 10, CHUNK), (CHUNK - 9, 10)])
@@ -94,7 +95,7 @@ def test_take_gathers_no_more_than_a_chunk(second: int, taken: int) -> None:
     outgoing.push(bytes(10))
     outgoing.push(bytes(second))
 
-    assert len(outgoing.take()) == taken
+    assert len(b"".join(outgoing.take())) == taken
 
 
 def test_take_hands_out_a_frame_larger_than_a_chunk_alone() -> None:
@@ -102,8 +103,8 @@ def test_take_hands_out_a_frame_larger_than_a_chunk_alone() -> None:
     outgoing.push(bytes(CHUNK + 1))
     outgoing.push(b"next")
 
-    assert len(outgoing.take()) == CHUNK + 1
-    assert outgoing.take() == b"next"
+    assert len(b"".join(outgoing.take())) == CHUNK + 1
+    assert b"".join(outgoing.take()) == b"next"
 
 
 def test_take_counts_control_frames_against_the_chunk() -> None:
@@ -111,8 +112,8 @@ def test_take_counts_control_frames_against_the_chunk() -> None:
     outgoing.push(bytes(CHUNK))
     outgoing.push_pong(b"p")
 
-    assert outgoing.take() == b"p"
-    assert len(outgoing.take()) == CHUNK
+    assert b"".join(outgoing.take()) == b"p"
+    assert len(b"".join(outgoing.take())) == CHUNK
 
 
 def test_pongs_beyond_their_limit_drop_the_oldest() -> None:
@@ -125,7 +126,7 @@ def test_pongs_beyond_their_limit_drop_the_oldest() -> None:
 
     assert before == MAX_PONGS
     assert outgoing.size == MAX_PONGS - 1 + 4
-    assert outgoing.take() == bytes(range(1, MAX_PONGS)) + b"next"
+    assert b"".join(outgoing.take()) == bytes(range(1, MAX_PONGS)) + b"next"
 
 
 def test_a_ping_is_withdrawn_while_it_waits() -> None:
@@ -136,7 +137,7 @@ def test_a_ping_is_withdrawn_while_it_waits() -> None:
     outgoing.withdraw_ping(b"one")
 
     assert outgoing.size == 5
-    assert outgoing.take() == b"three"
+    assert b"".join(outgoing.take()) == b"three"
 
 
 def test_withdrawing_a_ping_that_was_taken_changes_nothing() -> None:
@@ -195,7 +196,7 @@ def test_a_close_follows_the_messages_before_it() -> None:
 
     outgoing.push_close(b"close")
 
-    assert outgoing.take() == b"message close"
+    assert b"".join(outgoing.take()) == b"message close"
 
 
 def test_a_close_that_reports_a_fault_drops_the_messages_before_it() -> None:
@@ -206,7 +207,7 @@ def test_a_close_that_reports_a_fault_drops_the_messages_before_it() -> None:
     outgoing.push_close(b"close", drop_messages=True)
 
     assert outgoing.size == len(b"pong close")
-    assert outgoing.take() == b"pong close"
+    assert b"".join(outgoing.take()) == b"pong close"
 
 
 def test_clear_forgets_everything() -> None:
@@ -235,14 +236,14 @@ async def test_senders_get_through_in_the_order_they_came(nursery: trio.Nursery)
     outgoing = Outgoing(0)
     outgoing.push(b"0")
     await start_senders(nursery, outgoing, b"1", b"2", b"3")
-    taken = b""
+    taken: list[bytes] = []
 
     while data := outgoing.take():
         taken += data
-        outgoing.written(len(data))
+        outgoing.written(len(b"".join(data)))
         await wait_all_tasks_blocked()
 
-    assert taken == b"0123"
+    assert b"".join(taken) == b"0123"
 
 
 async def test_senders_get_through_one_by_one(nursery: trio.Nursery) -> None:
@@ -250,10 +251,10 @@ async def test_senders_get_through_one_by_one(nursery: trio.Nursery) -> None:
     outgoing.push(b"0")
     await start_senders(nursery, outgoing, b"1", b"2", b"3")
 
-    outgoing.written(len(outgoing.take()))
+    outgoing.written(len(b"".join(outgoing.take())))
     await wait_all_tasks_blocked()
 
-    assert outgoing.take() == b"1"
+    assert b"".join(outgoing.take()) == b"1"
     outgoing.clear()
 
 
@@ -262,10 +263,10 @@ async def test_each_sender_wakes_the_next_while_there_is_room(nursery: trio.Nurs
     outgoing.push(b"000")
     await start_senders(nursery, outgoing, b"1", b"2", b"3", b"4")
 
-    outgoing.written(len(outgoing.take()))
+    outgoing.written(len(b"".join(outgoing.take())))
     await wait_all_tasks_blocked()
 
-    assert outgoing.take() == b"123"
+    assert b"".join(outgoing.take()) == b"123"
     outgoing.clear()
 
 
@@ -283,10 +284,10 @@ async def test_a_newcomer_does_not_overtake_a_sender_that_was_woken(nursery: tri
         outgoing.written(1)
 
     assert crowded
-    assert taken == b"0123"
+    assert b"".join(taken) == b"0123"
 
 
-async def _next(outgoing: Outgoing) -> bytes:
+async def _next(outgoing: Outgoing) -> tuple[bytes, ...]:
     await wait_all_tasks_blocked()
     return outgoing.take()
 
@@ -304,7 +305,7 @@ async def test_written_wakes_nobody_above_the_mark(nursery: trio.Nursery) -> Non
     await wait_all_tasks_blocked()
 
     assert before
-    assert outgoing.take() == b"1"
+    assert b"".join(outgoing.take()) == b"1"
 
 
 async def test_a_sender_cancelled_while_it_waits_leaves_its_place(nursery: trio.Nursery) -> None:
@@ -315,10 +316,10 @@ async def test_a_sender_cancelled_while_it_waits_leaves_its_place(nursery: trio.
         await send(outgoing, b"cancelled")
     await start_senders(nursery, outgoing, b"1")
 
-    outgoing.written(len(outgoing.take()))
+    outgoing.written(len(b"".join(outgoing.take())))
     await wait_all_tasks_blocked()
 
-    assert outgoing.take() == b"1"
+    assert b"".join(outgoing.take()) == b"1"
 
 
 @pytest.mark.parametrize("end", ["push_close", "clear", "release"])
@@ -337,3 +338,80 @@ async def test_every_sender_is_woken_by_the_end(end: str, nursery: trio.Nursery)
     await wait_all_tasks_blocked()
 
     assert not nursery.child_tasks
+
+
+LARGE_FRAME = (b"header ", b"p" * 20_000)
+
+
+def test_take_hands_out_a_large_payload_as_it_is() -> None:
+    outgoing = Outgoing(inf)
+    outgoing.push(LARGE_FRAME)
+    size = outgoing.size
+
+    buffers = outgoing.take()
+
+    assert size == 20_007
+    assert buffers[0] == b"header "
+    assert buffers[1] is LARGE_FRAME[1]
+    assert outgoing.empty
+
+
+def test_a_large_frame_ends_the_chunk_and_keeps_its_place() -> None:
+    outgoing = Outgoing(inf)
+    for frame in (b"one ", LARGE_FRAME, b"two ", b"three ", LARGE_FRAME, b"four"):
+        outgoing.push(frame)
+    outgoing.push_pong(b"pong ")
+
+    taken = [outgoing.take() for _ in range(4)]
+
+    payload = LARGE_FRAME[1]
+    assert taken == [
+        (b"pong one header ", payload),
+        (b"two three header ", payload),
+        (b"four",),
+        (),
+    ]
+
+
+def test_a_large_frame_that_does_not_fit_waits_for_the_next_chunk() -> None:
+    outgoing = Outgoing(inf)
+    outgoing.push(bytes(CHUNK - 20_007 + 1))
+    outgoing.push(LARGE_FRAME)
+
+    assert len(outgoing.take()) == 1
+    assert outgoing.take() == LARGE_FRAME
+
+
+def test_small_frames_behind_the_last_large_one_are_taken_at_once() -> None:
+    outgoing = Outgoing(inf)
+    outgoing.push(LARGE_FRAME)
+    outgoing.take()
+    outgoing.written(20_007)
+
+    outgoing.push(b"one ")
+    outgoing.push(b"two")
+
+    assert outgoing.take() == (b"one two",)
+
+
+def test_a_fault_drops_large_messages_as_well() -> None:
+    outgoing = Outgoing(inf)
+    outgoing.push(LARGE_FRAME)
+
+    outgoing.push_close(b"close", drop_messages=True)
+
+    assert outgoing.size == 5
+    assert outgoing.take() == (b"close",)
+
+
+def test_take_forgets_the_message_that_was_sent_to_many() -> None:
+    message = bytes(1000)
+    outgoing = Outgoing(inf)
+    frame = message_frame(message, masked=False)
+    outgoing.push(frame)
+
+    known = message_frame(message, masked=False)
+    outgoing.take()
+
+    assert known is frame
+    assert message_frame(message, masked=False) is not frame

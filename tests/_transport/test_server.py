@@ -29,6 +29,7 @@ from trio_ws._errors import (
     HandshakeError,
     HandshakeRejected,
 )
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._transport.client import connect
 from trio_ws._transport.endpoint import Endpoint
 from trio_ws._transport.handshake import Request
@@ -304,7 +305,7 @@ async def test_http_and_websocket_share_a_port(nursery: trio.Nursery) -> None:
 
 
 async def test_the_options_of_serve_reach_the_service(nursery: trio.Nursery) -> None:
-    running = Running(subprotocols=["a"], origins=["https://a.example"])
+    running = Running(subprotocols=["a"], origins=["https://a.example"], hosts=["testserver"])
     await running.start(nursery)
     stream = running.listener.dial()
 
@@ -312,7 +313,35 @@ async def test_the_options_of_serve_reach_the_service(nursery: trio.Nursery) -> 
         "ws://testserver/", stream=stream, subprotocols=["a"], origin="https://a.example"
     ) as client:
         assert client.subprotocol == "a"
+    async with running.listener.dial() as stream:
+        await stream.send_all(GET.replace(b"testserver", b"evil.com"))
+        assert (await read_to_end(stream)).startswith(b"HTTP/1.1 421 Misdirected Request\r\n")
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("host", "hosts", "status"),
+    [
+        ("localhost", None, b"200"),
+        ("127.0.0.1:1", None, b"200"),
+        ("rebound.example", None, b"421"),
+        ("rebound.example", ["rebound.example"], b"200"),
+        ("localhost", ["rebound.example"], b"421"),
+        ("rebound.example", "*", b"200"),
+    ],
+)
+async def test_a_server_on_a_loopback_address_answers_to_local_names(
+    host: str, hosts: Hosts, status: bytes, nursery: trio.Nursery
+) -> None:
+    server = await Running(port=0, host="127.0.0.1", hosts=hosts).start(nursery)
+
+    async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+        await stream.send_all(GET.replace(b"testserver", host.encode()))
+        answer = await read_to_end(stream)
+    nursery.cancel_scope.cancel()
+
+    assert answer.split()[1] == status
 
 
 async def test_statistics_count_what_the_server_did(nursery: trio.Nursery) -> None:

@@ -23,6 +23,7 @@ from tests._transport.fakes import (
 from tests.fakes import raw_frame
 from trio_ws._config import Limits
 from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.handshake import Request
 from trio_ws._transport.service import check_subprotocols
@@ -419,6 +420,8 @@ async def test_a_client_that_leaves_before_its_head_is_whole_gets_nothing(data: 
         (None, [], 101),
         (["https://a.example"], ["Origin: https://a.example"], 101),
         (["https://a.example"], ["Origin: http://testserver"], 403),
+        (["https://*.a.example"], ["Origin: https://x.a.example"], 101),
+        (["https://*.a.example"], ["Origin: https://a.example"], 403),
         ("*", ["Origin: https://evil.example"], 101),
     ],
 )
@@ -444,6 +447,35 @@ async def test_the_origin_of_a_plain_request_does_not_matter() -> None:
         head = GET.replace(b"\r\n\r\n", b"\r\nOrigin: https://evil.example\r\n\r\n")
 
         assert status_of(await clients.ask(head)) == 200
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [(None, 200), ("*", 200), (["testserver"], 200), (["*.testserver", "example.com"], 421)],
+)
+async def test_a_request_for_a_strange_host_is_answered_421(hosts: Hosts, status: int) -> None:
+    async with open_service(page, hosts=hosts) as clients:
+        answer = await clients.ask(GET)
+
+        assert clients.service.counters.refused == (status == 421)
+    assert status_of(answer) == status
+    assert (b"name it in the hosts= of the server" in answer) is (status == 421)
+
+
+async def test_an_opening_handshake_for_a_strange_host_is_answered_421_whatever_its_origin() -> (
+    None
+):
+    async with open_service(echo, hosts=["example.com"]) as clients:
+        answer = await clients.ask(handshake("/", "Origin: http://testserver"))
+
+    assert status_of(answer) == 421
+
+
+async def test_the_host_of_an_absolute_target_is_the_one_that_counts() -> None:
+    async with open_service(page, hosts=["testserver"]) as clients:
+        answer = await clients.ask(GET.replace(b"GET /", b"GET http://evil.com/"))
+
+    assert status_of(answer) == 421
 
 
 async def test_a_draining_service_refuses_handshakes_and_serves_the_rest() -> None:
@@ -676,6 +708,12 @@ def test_malformed_subprotocols_are_refused(names: Sequence[str], error: type[Ex
 
 def test_sound_subprotocols_are_kept_in_order() -> None:
     assert check_subprotocols(["b", "a"]) == ("b", "a")
+
+
+async def test_a_malformed_host_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no host"):
+        async with open_service(page, hosts=["http://testserver"]):
+            raise AssertionError
 
 
 async def test_a_malformed_origin_is_refused() -> None:

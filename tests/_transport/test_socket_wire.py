@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import READ, WRITE, Poller, Watcher
-from trio_ws._transport.socket_wire import SocketWire
+from trio_ws._transport.socket_wire import SocketWire, rest_of
 from trio_ws._transport.wire import WireOwner
 
 pytestmark = [
@@ -38,7 +38,7 @@ class Owner(WireOwner):
         self.ends: list[BaseException | None] = []
         self.stuck = 0
 
-    def receive_bytes(self, data: bytes | bytearray) -> bool:
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         if self.fault is not None:
             raise self.fault
         self.data += data
@@ -56,7 +56,7 @@ class Faulty(Outgoing):
 
     fault: Exception | None = None
 
-    def take(self) -> bytes:
+    def take(self) -> tuple[bytes, ...]:
         if self.fault is not None:
             raise self.fault
         return super().take()
@@ -80,7 +80,7 @@ class SpyWatcher(Watcher):
         self._watcher.watch(fd, interest, before)
         self.interests[fd] = interest
 
-    def ready(self) -> Iterable[tuple[int, bool, bool]]:
+    def ready(self) -> Iterable[tuple[int, int]]:
         return self._watcher.ready()
 
     def close(self) -> None:
@@ -252,7 +252,7 @@ async def test_the_rest_of_the_head_can_pause_reading() -> None:
 
 async def test_an_event_for_nothing_changes_nothing() -> None:
     async with open_bench() as bench:
-        bench.wire.ready(read=True, write=True)
+        bench.wire.ready(READ | WRITE, 0)
         bench.wire.flush()
 
         assert bench.owner.data == b""
@@ -546,7 +546,7 @@ async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_read() -> None:
     async with open_bench() as bench:
         bench.here.close()
 
-        bench.wire.ready(read=True, write=False)
+        bench.wire.ready(READ, 0)
 
         (error,) = bench.owner.ends
         assert isinstance(error, trio.ClosedResourceError)
@@ -560,7 +560,7 @@ async def test_another_socket_with_the_descriptor_never_gets_this_ones_bytes() -
             others_peer.send(b"not ours")
 
             bench.write(b"lost")
-            bench.wire.ready(read=True, write=False)
+            bench.wire.ready(READ, 0)
             await wait_all_tasks_blocked()
 
             with pytest.raises(BlockingIOError):
@@ -597,7 +597,7 @@ async def test_a_socket_whose_descriptor_another_wire_has_is_ended() -> None:
 
 async def test_an_event_without_data_changes_nothing() -> None:
     async with open_bench() as bench:
-        bench.wire.ready(read=True, write=False)
+        bench.wire.ready(READ, 0)
 
         assert bench.owner.ends == []
         assert bench.interest == READ
@@ -646,3 +646,31 @@ async def test_a_wire_serves_a_tcp_connection_on_the_loopback_interface(
 
     assert data == b"hello"
     assert (owner.data, owner.ends) == (b"goodbye", [None])
+
+
+async def test_large_payloads_arrive_whole_whatever_the_system_takes_at_a_time() -> None:
+    header, payload = b"h" * 10, os.urandom(3_000_000)
+    async with open_bench() as bench:
+        for _ in range(3):
+            bench.outgoing.push((header, payload))
+        bench.write(b"end")
+
+        received = bytearray()
+        while not received.endswith(b"end"):
+            received += await bench.peer.receive_some()
+        await wait_all_tasks_blocked()
+
+        assert received == 3 * (header + payload) + b"end"
+        assert bench.outgoing.size == 0
+        assert bench.interest == READ
+        bench.wire.abort()
+
+
+@pytest.mark.parametrize(
+    ("count", "left"), [(0, b"abcdef"), (2, b"cdef"), (3, b"def"), (4, b"ef"), (6, b"")]
+)
+def test_the_rest_of_a_write_begins_where_it_ended(count: int, left: bytes) -> None:
+    rest = rest_of((b"abc", b"def"), count)
+
+    assert b"".join(rest) == left
+    assert all(rest)

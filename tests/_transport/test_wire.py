@@ -22,7 +22,7 @@ class Owner(WireOwner):
         self.ends: list[BaseException | None] = []
         self.stuck = False
 
-    def receive_bytes(self, data: bytes | bytearray) -> bool:
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         self.data += data
         return self.reads_on
 
@@ -36,7 +36,7 @@ class Owner(WireOwner):
 class Confused(Owner):
     """A connection with a fault."""
 
-    def receive_bytes(self, data: bytes | bytearray) -> bool:
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         raise KeyError(data)
 
 

@@ -28,7 +28,7 @@ __all__ = ["BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT"]
 
 HANDSHAKE = (
     b"GET /echo HTTP/1.1\r\n"
-    b"Host: testserver\r\n"
+    b"Host: localhost\r\n"
     b"Upgrade: websocket\r\n"
     b"Connection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -247,7 +247,7 @@ class Served:
 
     async def connect(self) -> AbstractAsyncContextManager[trio_ws.Connection]:
         """Come as a client of our own."""
-        return trio_ws.connect("ws://testserver/echo", stream=await self.open())
+        return trio_ws.connect("ws://localhost/echo", stream=await self.open())
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ async def test_block_of_a_client_says_how_it_was_left(
         codes.append(await server.receive_close())
 
     try:
-        async with trio_ws.connect("ws://testserver/", stream=mine):
+        async with trio_ws.connect("ws://localhost/", stream=mine):
             nursery.start_soon(listen)
             way()
     except Exception:  # noqa: BLE001 - how it is left is the parameter
@@ -144,7 +144,7 @@ async def test_client_block_cancelled_at_any_wait_has_said_goodbye(
 
         async def use() -> None:
             nonlocal entered
-            async with trio_ws.connect("ws://testserver/", stream=mine) as connection:
+            async with trio_ws.connect("ws://localhost/", stream=mine) as connection:
                 entered = True
                 with trio.move_on_after(1):
                     await connection.receive()

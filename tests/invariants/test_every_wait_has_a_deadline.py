@@ -86,7 +86,7 @@ async def test_silent_client_is_closed_after_the_open_timeout(
 
 
 # T
-@pytest.mark.parametrize("url", ["ws://testserver/", "wss://testserver/"])
+@pytest.mark.parametrize("url", ["ws://localhost/", "wss://localhost/"])
 async def test_hazard_client_gives_up_a_server_that_accepts_and_stays_silent(
     url: str, autojump_clock: MockClock
 ) -> None:
@@ -107,7 +107,7 @@ async def test_hazard_client_gives_up_a_server_whose_answer_drips(
     nursery.start_soon(_drip, Peer(theirs), b"HTTP/1.1 101 Switching")
 
     with pytest.raises(trio_ws.HandshakeError, match="10 seconds"):
-        async with trio_ws.connect("ws://testserver/", stream=mine):
+        async with trio_ws.connect("ws://localhost/", stream=mine):
             pass
 
     nursery.cancel_scope.cancel()
@@ -380,7 +380,7 @@ async def test_client_that_does_not_read_its_response_is_dropped(
 
     async with serving(answer, listener=MemoryListener(1000)) as served:
         peer = Peer(await served.open())
-        await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await trio.sleep(21)
 
         assert served.server.statistics().streams == 0
@@ -391,7 +391,7 @@ async def test_client_that_keeps_its_line_after_the_response_is_cut_soon(
 ) -> None:
     async with serving(echo) as served:
         peer = Peer(await served.open())
-        await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         nursery.start_soon(_drip_frames, peer)
         await trio.sleep(2)
 

@@ -48,18 +48,18 @@ _MALFORMED = [
     b"GET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/9.9\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost\r\n\r\n",
-    b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\n Host: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: [\r\n\r\n",
-    b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /%0 HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /?" + b"a=1&" * 500 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /?" + b"a=1&" * 500 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x01\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
     HANDSHAKE.replace(b"GET", b"PUT"),
     HANDSHAKE.replace(b"13", b"8"),
     HANDSHAKE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"\xff\xff"),
@@ -102,7 +102,7 @@ async def _end_at_every_byte_of_a_frame(served: Served) -> None:
 async def _get_then_reset(served: Served) -> None:
     for _ in range(20):
         peer = Peer(await served.open())
-        await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await peer.reset()
 
 
@@ -211,7 +211,7 @@ _ATTACKS: list[_Attack] = [
     partial(_sent_then_read, b"\x81\x05hello"),
     partial(_sent_then_read, frame(3)),
     partial(_sent_then_read, frame(PING, fin=False)),
-    partial(_sent_then_read, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    partial(_sent_then_read, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
 ]
 
 
@@ -457,7 +457,7 @@ async def test_stream_that_breaks_its_contract_costs_its_own_connection_only(
         peer = Peer(await served.open())
         request = HANDSHAKE.replace(b"/echo", path.encode())
         if path == "/plain":
-            request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+            request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
         await peer.send_bytes(request + frame(TEXT, b"hello") + close())
         await peer.read_to_end()
 
@@ -473,7 +473,7 @@ async def test_hazard_request_that_is_no_upgrade_leaves_no_task_behind(
         before = trio.lowlevel.current_statistics().tasks_living
         for _ in range(10):
             peer = Peer(await served.open())
-            await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.send_bytes(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await peer.read_to_end()
             await peer.stream.aclose()
         await wait_all_tasks_blocked()

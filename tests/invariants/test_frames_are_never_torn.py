@@ -67,7 +67,7 @@ async def test_hazard_client_send_cancelled_half_way_leaves_no_part_of_a_frame_o
         await trio.sleep(1)
         frames.extend(await server.receive_frames())
 
-    async with trio_ws.connect("ws://testserver/", stream=mine) as connection:
+    async with trio_ws.connect("ws://localhost/", stream=mine) as connection:
         nursery.start_soon(read_late)
         await _cancelled_sends(connection, 3)
     await wait_all_tasks_blocked()

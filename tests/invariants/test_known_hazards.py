@@ -31,9 +31,9 @@ from tests.invariants.peers import (
 from trio_ws.testing import stream_pair
 
 
-async def _status(origin: str, host: str = "testserver") -> bytes:
+async def _status(origin: str, host: str = "localhost") -> bytes:
     """Open a WebSocket as a page of an origin does; return the status of the answer."""
-    head = HANDSHAKE.replace(b"testserver", f"{host}\r\nOrigin: {origin}".encode())
+    head = HANDSHAKE.replace(b"localhost", f"{host}\r\nOrigin: {origin}".encode())
     async with serving(echo) as served:
         peer = Peer(await served.open())
         await peer.send_bytes(head)
@@ -44,11 +44,11 @@ async def _status(origin: str, host: str = "testserver") -> bytes:
 @pytest.mark.parametrize(
     ("origin", "host"),
     [
-        ("https://evil.example", "testserver"),
-        ("http://testserver.evil.example", "testserver"),
+        ("https://evil.example", "localhost"),
+        ("http://localhost.evil.example", "localhost"),
         ("http://localhost:3000", "localhost:8080"),
         ("http://evil.example", "127.0.0.1:8080"),
-        ("null", "testserver"),
+        ("null", "localhost"),
     ],
 )
 async def test_hazard_page_of_another_origin_cannot_open_a_websocket_by_default(
@@ -58,7 +58,7 @@ async def test_hazard_page_of_another_origin_cannot_open_a_websocket_by_default(
 
 
 async def test_page_of_the_same_origin_can_open_a_websocket(autojump_clock: MockClock) -> None:
-    assert await _status("http://testserver") == b"101"
+    assert await _status("http://localhost") == b"101"
 
 
 async def _keys() -> list[bytes]:
@@ -67,7 +67,7 @@ async def _keys() -> list[bytes]:
     async with trio.open_nursery() as nursery:
         server = Peer(theirs, masked=False)
         nursery.start_soon(server.answer_handshake)
-        async with trio_ws.connect("ws://testserver/", stream=mine) as connection:
+        async with trio_ws.connect("ws://localhost/", stream=mine) as connection:
             for _ in range(8):
                 await connection.send(bytes(10))
             data = await theirs.receive_some(8 * 16)
@@ -177,7 +177,7 @@ async def test_hazard_path_that_is_not_ascii_arrives(autojump_clock: MockClock) 
         paths.append(request.path)
         await echo(request)
 
-    async with trio_ws.testing.connect(note, "ws://testserver/olá/日本"):
+    async with trio_ws.testing.connect(note, "ws://localhost/olá/日本"):
         pass
 
     assert paths == ["/olá/日本"]

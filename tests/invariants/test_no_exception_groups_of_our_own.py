@@ -208,7 +208,7 @@ async def _in_serve() -> None:
 
 async def _in_handshake() -> None:
     mine, _ = stream_pair()
-    async with trio_ws.connect("ws://testserver/", stream=mine):
+    async with trio_ws.connect("ws://localhost/", stream=mine):
         pass
 
 
@@ -248,7 +248,7 @@ async def test_hazard_ping_after_our_close_makes_no_cancelled_leak_out_of_the_cl
         await server.close()
         await server.stream.aclose()
 
-    async with trio_ws.connect("ws://testserver/", stream=mine) as connection:
+    async with trio_ws.connect("ws://localhost/", stream=mine) as connection:
         nursery.start_soon(ping_late)
 
     assert (connection.close_code, connection.closed_by) == (1000, "local")

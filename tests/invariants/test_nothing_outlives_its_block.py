@@ -443,7 +443,7 @@ async def test_stream_given_to_connect_is_closed_at_the_end(autojump_clock: Mock
     async with trio.open_nursery() as nursery:
         server = Peer(theirs, masked=False)
         nursery.start_soon(server.answer_handshake)
-        async with trio_ws.connect("ws://testserver/", stream=mine):
+        async with trio_ws.connect("ws://localhost/", stream=mine):
             nursery.start_soon(server.receive_frames)
 
     with pytest.raises(trio.ClosedResourceError):

@@ -279,6 +279,14 @@ async def test_connect_accepts_a_page_of_a_listed_origin() -> None:
         assert await connection.receive() == "Olá, cliente!"
 
 
+async def test_connect_refuses_a_host_that_is_not_listed() -> None:
+    with pytest.raises(HandshakeRejected) as caught:
+        async with trio_ws.testing.connect(greet, hosts=["example.com"]):
+            pass
+
+    assert caught.value.response.status == 421
+
+
 async def test_connect_negotiates_the_subprotocol() -> None:
     async with trio_ws.testing.connect(
         greet, subprotocols=["v1", "v2"], server_subprotocols=["v2", "v1"]

@@ -26,6 +26,7 @@ answer with, and the state does not change: that is how a fault is told from the
 
 import codecs
 from collections.abc import Iterator
+from io import BytesIO
 
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
@@ -38,12 +39,14 @@ from trio_ws._protocol.frames import (
     PING,
     PONG,
     TEXT,
+    Frame,
     FrameError,
+    message_frame,
     read_header,
     serialise,
     split,
 )
-from trio_ws._protocol.masking import mask
+from trio_ws._protocol.masking import mask, mask_in_place
 from trio_ws._types import CloseCode, Message, Sendable, is_wire_code
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
@@ -78,6 +81,7 @@ class Engine:
         "_position",
         "_scanned",
         "_sending",
+        "_size",
         "_taken",
         "_utf8",
         "client",
@@ -97,13 +101,14 @@ class Engine:
         self._max_fragments = max_fragments
         # What was received and not parsed yet is `_data[_position:]`. `_base` counts the bytes that
         # came before `_data`, so that a place in the stream keeps its number.
-        self._data: bytes | bytearray = b""
+        self._data: bytes | bytearray | memoryview = b""
         self._position = 0
         self._base = 0
         self._done = False
         # The message being put together; `_opcode` is None between messages.
         self._opcode: int | None = None
-        self._pending = bytearray()
+        self._pending: BytesIO | None = None
+        self._size = 0
         self._fragments = 0
         self._utf8: codecs.IncrementalDecoder | None = None
         # The data frame whose payload is arriving: bytes taken so far, and bytes still to come.
@@ -145,6 +150,23 @@ class Engine:
             return serialise(PONG, event.payload, masked=self.client)
         raise LocalProtocolError(f"{type(event).__name__} is no event of an open connection")
 
+    def send_message(self, message: Sendable) -> Frame:
+        """Make the frame of a whole message: `send` without an event.
+
+        Args:
+            message: The message.
+
+        Raises:
+            wsproto.utilities.LocalProtocolError: The connection is not open, or a message was
+                begun in fragments and not ended.
+            TypeError: It is no message.
+        """
+        if self.state is not ConnectionState.OPEN:
+            raise LocalProtocolError(f"a message cannot be sent in state {self.state}")
+        if self._sending is not None:
+            raise LocalProtocolError("a message in fragments has to be ended first")
+        return message_frame(message, masked=self.client)
+
     def _send_message(self, data: Sendable, *, fin: bool) -> bytes:
         opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
         if self._sending is not None and self._sending != opcode:
@@ -175,17 +197,23 @@ class Engine:
         self.state = state
         return frame
 
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes that were read; `events` tells what they mean."""
+    def receive_data(self, data: bytes | bytearray | memoryview, *, lent: bool = False) -> None:
+        """Take bytes that were read; `events` tells what they mean.
+
+        Args:
+            data: The bytes.
+            lent: Whether they lie in a buffer that will be used again. They are not copied then,
+                and `keep` has to be called before that.
+        """
         if self._done or self.state in _PEER_CLOSED:
             # Whatever follows a Close is ignored, a Close that was seen early as well.
             return
         if not self.buffered:
             self._base += len(self._data)
-            self._data = bytes(data)
+            self._data = data if lent else bytes(data)
             self._position = 0
             return
-        if isinstance(self._data, bytes):
+        if not isinstance(self._data, bytearray):
             self._data = bytearray(self._data)
         # Deleting at the front and appending are both amortised constant time for a bytearray.
         del self._data[: self._position]
@@ -193,7 +221,14 @@ class Engine:
         self._position = 0
         self._data += data
 
-    def messages(self, max_count: float, max_bytes: float) -> list[Message]:
+    def keep(self) -> None:
+        """Copy what is left of lent bytes."""
+        if isinstance(self._data, memoryview):
+            self._base += self._position
+            self._data = bytes(self._data[self._position :])
+            self._position = 0
+
+    def messages(self, max_count: float, max_bytes: float) -> tuple[list[Message], int]:
         """Take the run of whole, unfragmented messages that comes next in the stream.
 
         What it returns `events` does not yield any more; `events` goes on behind it.
@@ -204,12 +239,12 @@ class Engine:
                 taken.
 
         Returns:
-            The messages; none when something else comes next, or nothing.
+            The messages, none when something else comes next, or nothing; and their bytes.
         """
         # What `early_control` has handed out are control frames, and those are never passed here.
         if self._opcode is not None or self._max_fragments < 1:
-            return []
-        messages, self._position = split(
+            return [], 0
+        messages, self._position, size = split(
             self._data,
             self._position,
             masked=not self.client,
@@ -217,7 +252,7 @@ class Engine:
             max_count=max_count,
             max_bytes=max_bytes,
         )
-        return messages
+        return messages, size
 
     def events(self) -> Iterator[Event]:
         """Yield events in the order of the stream, parsing one only when it is asked for.
@@ -275,7 +310,7 @@ class Engine:
                 raise FrameError(1002, "continuation without a message to continue")
         elif self._opcode is not None:
             raise FrameError(1002, "new message inside of a fragmented one")
-        if length + len(self._pending) > self._max_message:
+        if length + self._size > self._max_message:
             raise FrameError(1009, f"message is larger than {self._max_message} bytes")
         if self._fragments + 1 > self._max_fragments:
             raise FrameError(1009, f"message has more than {self._max_fragments} fragments")
@@ -303,21 +338,26 @@ class Engine:
     def _take_payload(self) -> Event | None:
         """Move what has arrived of a frame into its message; return that once it is whole."""
         end = min(self._position + self._missing, len(self._data))
-        piece: bytes | bytearray = self._data[self._position : end]
-        if self._key:
-            piece = mask(piece, self._key, self._taken)
-        self._position = end
-        self._taken += len(piece)
-        self._missing -= len(piece)
-        self._in_frame = self._missing > 0
-        whole = self._fin and not self._in_frame
-        self._check_utf8(piece, final=whole)
+        count = end - self._position
         # One growing buffer, not a list of pieces: a peer that sends byte by byte must not make
-        # the bookkeeping larger than the message.
-        self._pending += piece
+        # the bookkeeping larger than the message. This kind hands its content out without a copy.
+        if self._pending is None:
+            self._pending = BytesIO()
+        with memoryview(self._data) as data:
+            self._pending.write(data[self._position : end])
+        with self._pending.getbuffer() as pending, pending[self._size :] as piece:
+            if self._key:
+                mask_in_place(piece, self._key, self._taken)
+            self._position = end
+            self._taken += count
+            self._missing -= count
+            self._size += count
+            self._in_frame = self._missing > 0
+            whole = self._fin and not self._in_frame
+            self._check_utf8(piece, final=whole)
         return self._end_message() if whole else None
 
-    def _check_utf8(self, piece: bytes | bytearray, *, final: bool) -> None:
+    def _check_utf8(self, piece: memoryview, *, final: bool) -> None:
         """Refuse invalid text as soon as its bad byte is here (RFC 6455 §8.1)."""
         if self._utf8 is None:
             return
@@ -332,12 +372,11 @@ class Engine:
 
     def _end_message(self) -> Event:
         opcode, pending = self._opcode, self._pending
-        self._opcode = self._utf8 = None
-        self._pending = bytearray()
-        self._fragments = 0
-        if opcode == TEXT:
-            return TextMessage(data=pending.decode())
-        return BytesMessage(data=bytes(pending))
+        assert pending is not None
+        self._opcode = self._utf8 = self._pending = None
+        self._fragments = self._size = 0
+        content = pending.getvalue()
+        return TextMessage(data=content.decode()) if opcode == TEXT else BytesMessage(data=content)
 
     def _take_control(self, opcode: int, start: int, payload: int, end: int) -> Event | None:
         """Parse a control frame; return nothing when `early_control` has handed it out."""
@@ -364,8 +403,7 @@ class Engine:
         self._done = True
         self._data = b""
         self._position = 0
-        self._pending = bytearray()
-        self._utf8 = None
+        self._pending = self._utf8 = None
 
     def early_control(self) -> Iterator[Event]:
         """Yield the control events among the bytes that `events` was not asked for yet.
@@ -399,7 +437,8 @@ class Engine:
         return None
 
 
-_PEER_CLOSED = frozenset({ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED})
+# No set: the hash of an enum's member is worked out in Python, and this is asked for each read.
+_PEER_CLOSED = (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED)
 
 
 def _read_close(payload: bytes) -> tuple[int, str]:

@@ -6,11 +6,14 @@ ones written here are what tests hold them against.
 """
 
 import os
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from trio_ws._protocol.compiled import speedups
 from trio_ws._protocol.masking import python_mask
-from trio_ws._types import Message
+from trio_ws._types import Message, Sendable
+
+Frame: TypeAlias = bytes | tuple[bytes, bytes]
+"""A frame to write; a large one without mask is its header and, not copied, its payload."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -18,6 +21,10 @@ MAX_CONTROL_PAYLOAD = 125
 """Bytes that a control frame can carry (RFC 6455 §5.5)."""
 
 _OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+
+LARGE = 16 * 1024
+"""Bytes from which on a payload is not copied to stand behind its header: there the copy costs more
+than handing the system two buffers."""
 
 _FIN = _MASK = 0x80
 
@@ -45,7 +52,7 @@ class FrameError(Exception):
 
 
 def read_header(
-    data: bytes | bytearray, start: int, *, masked: bool
+    data: bytes | bytearray | memoryview, start: int, *, masked: bool
 ) -> tuple[bool, int, int, int] | None:
     """Read the frame header that begins at `start` (RFC 6455 §5.2).
 
@@ -87,7 +94,7 @@ def read_header(
     return first >= _FIN, first & 0x0F, length, payload
 
 
-def _read_length(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+def _read_length(data: bytes | bytearray | memoryview, start: int) -> tuple[int, int] | None:
     """Read the length of a longer frame; return it and the index behind it."""
     if data[start] & 0x08:
         raise FrameError(1002, "control frame is longer than 125 bytes")
@@ -137,29 +144,30 @@ def python_serialise(
         raise ValueError(
             f"a control frame carries at most {MAX_CONTROL_PAYLOAD} bytes, not {length}"
         )
-    first = (_FIN if fin else 0) | opcode
-    bit = _MASK if masked else 0
-    if length < _IN_TWO_BYTES:
-        header = bytes((first, bit | length))
-    elif length < _LONG:
-        header = bytes((first, bit | _IN_TWO_BYTES)) + length.to_bytes(2, "big")
-    else:
-        header = bytes((first, bit | _IN_EIGHT_BYTES)) + length.to_bytes(8, "big")
+    header = _header((_FIN if fin else 0) | opcode, _MASK if masked else 0, length)
     if masked:
         key = os.urandom(4)
         return b"".join((header, key, python_mask(payload, key)))
     return b"".join((header, payload))
 
 
+def _header(first: int, bit: int, length: int) -> bytes:
+    if length < _IN_TWO_BYTES:
+        return bytes((first, bit | length))
+    if length < _LONG:
+        return bytes((first, bit | _IN_TWO_BYTES)) + length.to_bytes(2, "big")
+    return bytes((first, bit | _IN_EIGHT_BYTES)) + length.to_bytes(8, "big")
+
+
 def python_split(
-    data: bytes | bytearray,
+    data: bytes | bytearray | memoryview,
     start: int,
     *,
     masked: bool,
     max_message: float,
     max_count: float,
     max_bytes: float,
-) -> tuple[list[Message], int]:
+) -> tuple[list[Message], int, int]:
     """Take plain messages from the front of what was read.
 
     A plain message is whole, in one sound frame, text in valid UTF-8. In front of anything else
@@ -175,7 +183,7 @@ def python_split(
         max_bytes: Bytes of messages after which to stop; the one that crosses the mark is taken.
 
     Returns:
-        The messages, and the index behind them.
+        The messages, the index behind them, and how many bytes they are without headers.
 
     Raises:
         ValueError: `start` is negative.
@@ -191,11 +199,11 @@ def python_split(
         message, length, start = plain
         messages.append(message)
         taken += length
-    return messages, start
+    return messages, start, taken
 
 
 def _read_plain(
-    data: bytes | bytearray, start: int, max_message: float, *, masked: bool
+    data: bytes | bytearray | memoryview, start: int, max_message: float, *, masked: bool
 ) -> tuple[Message, int, int] | None:
     """Read one plain message; return it, its length and the index behind it."""
     try:
@@ -221,6 +229,55 @@ def _read_plain(
 
 serialise = python_serialise if speedups is None else speedups.serialise
 split = python_split if speedups is None else speedups.split
+
+
+_latest: tuple[object, Frame] = ("", b"")  # a message and its frame without mask; nothing at first
+
+
+def message_frame(message: Sendable, *, masked: bool) -> Frame:
+    """Make the frame of a whole message.
+
+    A message that is sent to many is serialised once, if the same object is given each time and
+    `forget_message` is not called in between. That is for frames without mask, since each masked
+    one needs a key of its own, and for ``str`` and ``bytes``, which nobody can change.
+
+    Args:
+        message: The message.
+        masked: Whether to mask: a client does, a server does not.
+
+    Raises:
+        TypeError: It is no message.
+    """
+    if masked:
+        return serialise(*_encoded(message), masked=True)
+    global _latest  # noqa: PLW0603 - threads are welcome to it: it is read and replaced as a whole
+    known, frame = _latest
+    if message is not known or not frame:
+        opcode, payload = _encoded(message)
+        if len(payload) < LARGE:
+            frame = serialise(opcode, payload, masked=False)
+        else:
+            # A view's length counts items, which may be larger than a byte; and it may be changed.
+            payload = bytes(payload)
+            frame = _header(_FIN | opcode, 0, len(payload)), payload
+        if message.__class__ is str or message.__class__ is bytes:
+            _latest = message, frame
+    return frame
+
+
+def forget_message() -> None:
+    """Let go of the latest message and its frame, which may be large, and may be secret."""
+    global _latest  # noqa: PLW0603 - see above
+    _latest = "", b""
+
+
+def _encoded(message: Sendable) -> tuple[int, bytes | bytearray | memoryview]:
+    if isinstance(message, str):
+        return TEXT, message.encode()
+    # A caller without a type checker may give anything.
+    if isinstance(message, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return BINARY, message
+    raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
 
 
 def implementation() -> Literal["compiled", "python"]:

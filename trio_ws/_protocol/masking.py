@@ -42,4 +42,20 @@ def python_mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 
     return bytes(result)
 
 
+def python_mask_in_place(data: bytearray | memoryview, key: bytes, offset: int = 0) -> None:
+    """Mask or unmask a payload, or a piece of one, where it stands.
+
+    Args:
+        data: The bytes to mask; they are changed.
+        key: The four bytes of the masking key.
+        offset: How many bytes of the payload lie before this piece.
+
+    Raises:
+        ValueError: The key has another length.
+        TypeError: The bytes cannot be changed.
+    """
+    data[:] = python_mask(data, key, offset)
+
+
 mask = python_mask if speedups is None else speedups.mask
+mask_in_place = python_mask_in_place if speedups is None else speedups.mask_in_place

@@ -1,5 +1,5 @@
-/* The compiled half of the protocol layer: `mask`, `serialise` and `split`, each with the contract
- * of its Python twin in masking.py and frames.py, which tests hold against it.
+/* The compiled half of the protocol layer: `mask`, `mask_in_place`, `serialise` and `split`, each
+ * with the contract of its Python twin in masking.py and frames.py, which tests hold against it.
  *
  * Why C and not Cython: both were written and measured (CPython 3.11, Cython 3.3, gcc 12). Against
  * the stable ABI, Cython is twice as slow for one frame (340 ns to 160) and a fifth to a half slower
@@ -127,9 +127,10 @@ read_limit(PyObject *value, int up, Py_ssize_t *limit)
 
 /* Masking */
 
-/* XOR `size` bytes with the key, beginning `offset` bytes into it. The buffers do not overlap. */
+/* XOR `size` bytes with the key, beginning `offset` bytes into it. The buffers are one, or do not
+ * overlap. */
 static void
-apply_mask(unsigned char *restrict to, const unsigned char *restrict from, size_t size,
+apply_mask(unsigned char *to, const unsigned char *from, size_t size,
            const unsigned char *key, unsigned offset)
 {
     unsigned char turned[8];
@@ -204,6 +205,22 @@ get_key(PyObject *key, unsigned char *to)
     return 0;
 }
 
+/* Read how far into the key to begin; nothing given is 0. */
+static int
+get_offset(PyObject *value, unsigned *offset)
+{
+    unsigned long number = 0;
+    if (value != NULL) {
+        /* Only the last two bits count, whatever its size and sign. */
+        number = PyLong_AsUnsignedLongMask(value);
+        if (number == (unsigned long)-1 && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    *offset = (unsigned)(number % KEY_SIZE);
+    return 0;
+}
+
 PyDoc_STRVAR(mask_doc,
 "mask($module, data, key, offset=0)\n--\n\n"
 "Mask or unmask a payload, or a piece of one; see `masking.python_mask`.");
@@ -214,26 +231,47 @@ mask(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *names)
     static const Signature signature = {"mask", 3, 3, 2, 0, {"data", "key", "offset"}};
     PyObject *values[3], *result;
     unsigned char key[KEY_SIZE];
-    unsigned long offset = 0;
+    unsigned offset;
     Py_buffer data;
 
     (void)module;
-    if (bind(&signature, args, given, names, values) < 0 || get_key(values[1], key) < 0) {
+    if (bind(&signature, args, given, names, values) < 0 || get_key(values[1], key) < 0
+        || get_offset(values[2], &offset) < 0) {
         return NULL;
-    }
-    if (values[2] != NULL) {
-        /* Only the last two bits count, whatever its size and sign. */
-        offset = PyLong_AsUnsignedLongMask(values[2]);
-        if (offset == (unsigned long)-1 && PyErr_Occurred()) {
-            return NULL;
-        }
     }
     if (get_bytes(values[0], &data) < 0) {
         return NULL;
     }
-    result = masked_bytes(data.buf, data.len, key, (unsigned)(offset % KEY_SIZE));
+    result = masked_bytes(data.buf, data.len, key, offset);
     PyBuffer_Release(&data);
     return result;
+}
+
+PyDoc_STRVAR(mask_in_place_doc,
+"mask_in_place($module, data, key, offset=0)\n--\n\n"
+"Mask or unmask a payload, or a piece of one, where it stands; see\n"
+"`masking.python_mask_in_place`.");
+
+static PyObject *
+mask_in_place(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *names)
+{
+    static const Signature signature = {"mask_in_place", 3, 3, 2, 0, {"data", "key", "offset"}};
+    PyObject *values[3];
+    unsigned char key[KEY_SIZE];
+    unsigned offset;
+    Py_buffer data;
+
+    (void)module;
+    if (bind(&signature, args, given, names, values) < 0 || get_key(values[1], key) < 0
+        || get_offset(values[2], &offset) < 0) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(values[0], &data, PyBUF_WRITABLE) < 0) {
+        return NULL;
+    }
+    apply_mask(data.buf, data.buf, (size_t)data.len, key, offset);
+    PyBuffer_Release(&data);
+    Py_RETURN_NONE;
 }
 
 /* Writing frames */
@@ -449,18 +487,22 @@ make_message(const Frame *frame)
     return result;
 }
 
-/* Take plain messages from `data + *start` into the list, and move `*start` behind them. */
+/* Take plain messages from `data + *start` into the list, move `*start` behind them, and set
+ * `*taken` to their bytes. */
 static int
 take_messages(PyObject *messages, const unsigned char *data, size_t size, size_t *start,
-              int masked, Py_ssize_t max_message, Py_ssize_t max_count, Py_ssize_t max_bytes)
+              Py_ssize_t *taken, int masked, Py_ssize_t max_message, Py_ssize_t max_count,
+              Py_ssize_t max_bytes)
 {
-    Py_ssize_t count = 0, taken = 0;
+    Py_ssize_t count = 0;
     Frame frame;
+
+    *taken = 0;
 
     if (max_message < 0) {
         return 0;
     }
-    while (count < max_count && taken < max_bytes
+    while (count < max_count && *taken < max_bytes
            && read_plain(data + *start, size - *start, masked, (size_t)max_message, &frame)) {
         PyObject *message = make_message(&frame);
         int failed;
@@ -475,7 +517,7 @@ take_messages(PyObject *messages, const unsigned char *data, size_t size, size_t
         *start = (size_t)(frame.payload - data) + frame.length;
         count++;
         /* No overflow: the payloads lie one behind the other in one object. */
-        taken += (Py_ssize_t)frame.length;
+        *taken += (Py_ssize_t)frame.length;
     }
     return 0;
 }
@@ -490,8 +532,8 @@ split(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *names
     static const Signature signature = {
         "split", 2, 6, 2, 4,
         {"data", "start", "masked", "max_message", "max_count", "max_bytes"}};
-    PyObject *values[6], *messages = NULL, *end = NULL, *result = NULL;
-    Py_ssize_t start, max_message, max_count, max_bytes;
+    PyObject *values[6], *messages = NULL, *end = NULL, *size = NULL, *result = NULL;
+    Py_ssize_t start, taken = 0, max_message, max_count, max_bytes;
     Py_buffer data;
     size_t position;
     int masked;
@@ -522,15 +564,17 @@ split(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *names
         goto done;
     }
     if (start < data.len
-        && take_messages(messages, data.buf, (size_t)data.len, &position, masked, max_message,
-                         max_count, max_bytes) < 0) {
+        && take_messages(messages, data.buf, (size_t)data.len, &position, &taken, masked,
+                         max_message, max_count, max_bytes) < 0) {
         goto done;
     }
     end = PyLong_FromSize_t(position);
-    if (end != NULL) {
-        result = PyTuple_Pack(2, messages, end);
+    size = PyLong_FromSsize_t(taken);
+    if (end != NULL && size != NULL) {
+        result = PyTuple_Pack(3, messages, end, size);
     }
 done:
+    Py_XDECREF(size);
     Py_XDECREF(end);
     Py_XDECREF(messages);
     PyBuffer_Release(&data);
@@ -541,6 +585,8 @@ done:
 
 static PyMethodDef methods[] = {
     {"mask", (PyCFunction)(void (*)(void))mask, METH_FASTCALL | METH_KEYWORDS, mask_doc},
+    {"mask_in_place", (PyCFunction)(void (*)(void))mask_in_place, METH_FASTCALL | METH_KEYWORDS,
+     mask_in_place_doc},
     {"serialise", (PyCFunction)(void (*)(void))serialise, METH_FASTCALL | METH_KEYWORDS,
      serialise_doc},
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL | METH_KEYWORDS, split_doc},

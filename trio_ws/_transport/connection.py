@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import trio
 import trio.abc
 import trio_websocket
+from trio.lowlevel import checkpoint_if_cancelled
 
 from trio_ws._config import Limits
 from trio_ws._errors import CloseReason, ConnectionClosedHere
@@ -180,6 +181,13 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         return await self._link.inbox.receive()
 
+    async def __anext__(self) -> Message:
+        # As the channel's own, with one coroutine less to go through for each message.
+        try:
+            return await self._link.inbox.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
     async def send(self, value: Sendable) -> None:
         """Send one message.
 
@@ -199,21 +207,29 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             Atomic: a cancelled call has queued nothing. What was queued is written, whoever is
             cancelled.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
         link = self._link
         if link.outgoing.crowded:
-            await link.outgoing.wait_for_room()
+            await self._send_when_there_is_room(value)
+        elif link.closure is not None:
+            raise link.error()
+        else:
+            link.push_message(value)
+        self._unyielded += 1
+        if self._unyielded >= _GIVE_WAY:
             self._unyielded = 0
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _send_when_there_is_room(self, value: Sendable) -> None:
+        link = self._link
+        await link.outgoing.wait_for_room()
+        self._unyielded = 0
         try:
             if link.closure is not None:
                 raise link.error()
             link.push_message(value)
         finally:
             link.outgoing.pass_on()
-        self._unyielded += 1
-        if self._unyielded >= _GIVE_WAY:
-            self._unyielded = 0
-            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def send_nowait(self, value: Sendable) -> None:
         """Send one message, if that is possible without blocking.

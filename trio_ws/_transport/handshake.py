@@ -14,7 +14,7 @@ from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.lifetime import opened
 from trio_ws._types import Headers, HeadersLike, Response
 
@@ -26,10 +26,12 @@ class Arrival:
 
     Args:
         stream: Where the request came from.
+        local: The server's address; asked early, because a closed socket has none any more.
         remote: The client's address.
         head: The request.
         upgrade: The opening handshake, if it is one.
         rest: Bytes that followed the head.
+        secure: Whether the client speaks TLS.
         background: Where the tasks of a connection live.
         subprotocols: What the server speaks, best first.
         limits: What the peer may cost.
@@ -39,11 +41,13 @@ class Arrival:
     def __init__(
         self,
         stream: trio.abc.Stream,
+        local: Endpoint | str,
         remote: Endpoint | str,
         head: RequestHead,
         upgrade: Upgrade | None,
-        rest: bytes,
         *,
+        rest: bytes,
+        secure: bool,
         background: trio.Nursery,
         subprotocols: Sequence[str],
         limits: Limits,
@@ -51,8 +55,8 @@ class Arrival:
     ) -> None:
         self.stream = stream
         self.remote = remote
-        # Asked now, because a closed socket has no addresses any more.
-        self.local: Endpoint | str = endpoint_of(stream, local=True)
+        self.local = local
+        self.secure = secure
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None
@@ -186,8 +190,16 @@ class Request:
 
     @property
     def remote(self) -> Endpoint | str:
-        """The client's address; an `Endpoint` for TCP, a text for anything else."""
+        """The client's address; an `Endpoint` for TCP, a text for anything else.
+
+        Behind `TrustedProxies` it is what they say; a port they do not tell is 0.
+        """
         return self._arrival.remote
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client speaks TLS, with this server or with a trusted proxy."""
+        return self._arrival.secure
 
     @property
     def local(self) -> Endpoint | str:

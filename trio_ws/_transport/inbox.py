@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from trio_ws._types import Message
 
@@ -71,17 +72,23 @@ class Inbox:
 
     def put(self, message: Message) -> None:
         """Add a message and wake the receiver; after `end` it is dropped."""
-        self.extend((message,))
+        self.extend((message,), message_size(message))
 
-    def extend(self, messages: Sequence[Message]) -> None:
-        """Add as many messages as there is `room` for, and wake the receiver once."""
+    def extend(self, messages: Sequence[Message], size: int) -> None:
+        """Add as many messages as there is `room` for, and wake the receiver once.
+
+        Args:
+            messages: The messages; after `end` they are dropped.
+            size: Their bytes; see `message_size`.
+        """
         if self._end is not None:
             return
         if self._messages is None:
-            self._messages = deque()
-        self._messages.extend(messages)
-        self.size += sum(map(message_size, messages))
-        if self.full:
+            self._messages = deque(messages)
+        else:
+            self._messages.extend(messages)
+        self.size += size
+        if len(self._messages) >= self._max_messages or self.size >= self._max_bytes:
             self._was_full = True
         self._wake()
 
@@ -109,21 +116,26 @@ class Inbox:
         Cancellation:
             Atomic: a cancelled call has taken no message.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
         if self._receiver is not None:
+            await checkpoint_if_cancelled()
             raise trio.BusyResourceError("another task is already receiving from this connection")
         if self._messages:
+            await checkpoint_if_cancelled()
             self._taken += 1
             if self._taken >= _GIVE_WAY:
                 await self._give_way()
-        while not self._messages:
+        # Not in front of a wait, which looks for a cancellation by itself.
+        while not (messages := self._messages):
             if self._end is not None:
+                await checkpoint_if_cancelled()
                 raise self._end()
             await self._wait()
-        message = self._messages.popleft()
-        if not self._messages:
+        message = messages.popleft()
+        if messages:
+            self.size -= message_size(message)
+        else:
             self._messages = None
-        self.size -= message_size(message)
+            self.size = 0
         if self._was_full and self._has_room():
             self._was_full = False
             self._on_room()

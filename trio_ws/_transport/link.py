@@ -20,7 +20,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import trio
 import trio.abc
@@ -29,6 +29,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import CloseReason, close_error
+from trio_ws._protocol.frames import Frame
 from trio_ws._transport.inbox import Inbox
 from trio_ws._transport.keepalive import Watch
 from trio_ws._transport.outgoing import Outgoing
@@ -36,7 +37,7 @@ from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._transport.wire import StreamWire, Wire
-from trio_ws._types import Message
+from trio_ws._types import Message, Sendable
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
@@ -64,12 +65,24 @@ class EngineLike(Protocol):
     def send(self, event: Event, /) -> bytes:
         """Turn an event into bytes to write."""
 
-    def receive_data(self, data: bytes | bytearray, /) -> None:
-        """Take bytes that were read."""
+    @abstractmethod
+    def send_message(self, message: Sendable, /) -> Frame:
+        """Make the frame of a message."""
 
     @abstractmethod
-    def messages(self, max_count: float, max_bytes: float, /) -> list[Message]:
-        """Take the run of plain messages that comes next; an engine may leave all to `events`."""
+    def receive_data(self, data: bytes | bytearray | memoryview, /, *, lent: bool = False) -> None:
+        """Take bytes that were read; lent ones may change after the next `keep`."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Copy what is left of lent bytes."""
+
+    @abstractmethod
+    def messages(self, max_count: float, max_bytes: float, /) -> tuple[list[Message], int]:
+        """Take the run of plain messages that comes next, and tell their bytes.
+
+        An engine may leave all to `events`.
+        """
 
     @abstractmethod
     def events(self) -> Iterator[Event]:
@@ -186,34 +199,39 @@ class Link:
             self._watch = Watch(self, keepalive)
             self._watch.go_on()
 
-    def receive_bytes(self, data: bytes | bytearray) -> bool:
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
         self.bytes_received += len(data)
         if self._deaf:
             return True
-        self.engine.receive_data(data)
-        return self._parse()
+        self.engine.receive_data(data, lent=True)
+        try:
+            return self._parse()
+        finally:
+            self.engine.keep()
 
     def _parse(self) -> bool:
         """Fill the inbox from the raw bytes; tell whether the wire may read on."""
-        while not self._deaf and not self.inbox.full:
-            messages = self.engine.messages(*self.inbox.room)
+        engine, inbox = self.engine, self.inbox
+        while not self._deaf and not inbox.full:
+            messages, size = engine.messages(*inbox.room)
             if messages:
                 self.received += len(messages)
-                self.inbox.extend(messages)
-                if self.inbox.full or not self.engine.buffered:
+                inbox.extend(messages, size)
+                if not engine.buffered or inbox.full:
                     break
-            event = next(self.engine.events(), None)
+            event = next(engine.events(), None)
             if event is None:
                 break
             self._handle(event)
-        if self._deaf or not self.inbox.full:
-            self._end_inbox()
+        if self._deaf or not inbox.full:
+            if self.over:
+                self.inbox.end(self.error)
             return True
-        for event in self.engine.early_control():
+        for event in engine.early_control():
             self._handle(event)
         # After the peer's Close whatever comes is ignored; the end of the line has to be seen.
-        return self.over or self.engine.buffered < READ_AHEAD
+        return self.over or engine.buffered < READ_AHEAD
 
     def _unblock(self) -> None:
         """Go on after the inbox was full."""
@@ -336,8 +354,9 @@ class Link:
         self.over = True
         if self._over is not None:
             self._over.set()
+        # Else, once no message is left among the raw bytes.
         if self._deaf or not self.inbox.full:
-            self._end_inbox()
+            self.inbox.end(self.error)
 
     async def wait_over(self) -> None:
         """Wait until the closing handshake is done, or the line is gone."""
@@ -347,11 +366,6 @@ class Link:
             if self._over is None:
                 self._over = trio.Event()
             await self._over.wait()
-
-    def _end_inbox(self) -> None:
-        """End the inbox, once no message is left among the raw bytes."""
-        if self.over:
-            self.inbox.end(self.error)
 
     def error(self) -> Exception:
         """Make the error for using the connection after its end."""
@@ -363,16 +377,9 @@ class Link:
         error.source = self
         return error
 
-    def push_message(self, value: object) -> None:
+    def push_message(self, message: Sendable) -> None:
         """Serialise and queue a message."""
-        event: TextMessage | BytesMessage
-        if isinstance(value, str):
-            event = TextMessage(data=value)
-        elif isinstance(value, (bytes, bytearray, memoryview)):
-            event = BytesMessage(data=bytes(cast("bytes", value)))
-        else:
-            raise TypeError(f"a message is str or bytes-like, not {type(value).__name__}")
-        self.outgoing.push(self.engine.send(event))
+        self.outgoing.push(self.engine.send_message(message))
         self.sent += 1
         self.wire.write_soon()
 

@@ -12,8 +12,11 @@ were taken are gone from here: nobody can tear one any more by cancelling anythi
 
 import math
 from collections import deque
+from typing import cast
 
 import trio
+
+from trio_ws._protocol.frames import Frame, forget_message
 
 CHUNK = 64 * 1024
 """Bytes that `take` gathers for one write; one larger frame goes alone."""
@@ -33,6 +36,7 @@ class Outgoing:
         "_called",
         "_head",
         "_high_water",
+        "_large",
         "_lot",
         "_messages",
         "_pings",
@@ -44,7 +48,9 @@ class Outgoing:
         self._high_water = high_water
         self._head = b""
         # Each lane is made when it is needed: an empty deque is large beside an idle connection.
-        self._messages: deque[bytes] | None = None
+        self._messages: list[Frame] | None = None
+        # Whether there may be a large one among the messages.
+        self._large = False
         self._pongs: deque[bytes] | None = None
         self._pings: deque[bytes] | None = None
         self._lot: trio.lowlevel.ParkingLot | None = None
@@ -68,12 +74,15 @@ class Outgoing:
         self._head = head
         self.size += len(head)
 
-    def push(self, frame: bytes) -> None:
+    def push(self, frame: Frame) -> None:
         """Queue a message's frame."""
         if self._messages is None:
-            self._messages = deque()
-        self._messages.append(frame)
-        self.size += len(frame)
+            self._messages = [frame]
+        else:
+            self._messages.append(frame)
+        if isinstance(frame, tuple):
+            self._large = True
+        self.size += frame_size(frame)
 
     def push_pong(self, frame: bytes) -> None:
         """Queue a pong; it overtakes messages."""
@@ -105,7 +114,7 @@ class Outgoing:
             drop_messages: Forget the messages that wait, to report a fault without delay.
         """
         if drop_messages and self._messages:
-            self.size -= sum(map(len, self._messages))
+            self.size -= sum(map(frame_size, self._messages))
             self._messages = None
         self.push(frame)
         self._high_water = math.inf
@@ -119,25 +128,49 @@ class Outgoing:
         self._high_water = math.inf
         self.release()
 
-    def take(self) -> bytes:
+    def take(self) -> tuple[bytes, ...]:
         """Hand out whole frames to write now, at least one and about `CHUNK` bytes at most.
 
+        A large frame ends the chunk; its payload is a buffer of its own, and is not copied.
+
         Returns:
-            The bytes; empty when nothing waits.
+            At most two buffers, to be written in one go; none when nothing waits.
         """
-        frames = [*(self._pongs or ()), *(self._pings or ())]
-        self._pongs = self._pings = None
-        if self._head:
-            frames.insert(0, self._head)
-            self._head = b""
-        size = sum(map(len, frames))
+        # Whatever was sent to many in this tick has been sent by now.
+        forget_message()
+        frames = self._take_control() if self._head or self._pongs or self._pings else []
         messages = self._messages
-        while messages and (not frames or size + len(messages[0]) <= CHUNK):
-            frames.append(messages.popleft())
-            size += len(frames[-1])
-        if not messages:
+        if messages is None:
+            return (b"".join(frames),) if frames else ()
+        if not (frames or self._large) and self.size <= CHUNK:
             self._messages = None
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+            return (b"".join(cast("list[bytes]", messages)),)
+        size = sum(map(len, frames))
+        last: Frame = b""
+        count = 0
+        for frame in messages:
+            size += frame_size(frame)
+            if frames and size > CHUNK:
+                break
+            count += 1
+            if isinstance(frame, tuple):
+                last = frame
+                break
+            frames.append(frame)
+        if count == len(messages):
+            self._messages = None
+            self._large = False
+        else:
+            # Of all but a few the whole list is taken at once; what is left is within a high-water
+            # mark, unless the application has turned that off.
+            del messages[:count]
+        return _buffers(frames, last)
+
+    def _take_control(self) -> list[bytes]:
+        frames = [self._head, *(self._pongs or ()), *(self._pings or ())]
+        self._head = b""
+        self._pongs = self._pings = None
+        return frames
 
     def written(self, count: int) -> None:
         """Note that bytes of what was taken have left; wakes a sender when there is room."""
@@ -173,3 +206,16 @@ class Outgoing:
         self._called = False
         if self._lot:
             self._lot.unpark_all()
+
+
+def frame_size(frame: Frame) -> int:
+    """Return the bytes of a frame."""
+    return len(frame[0]) + len(frame[1]) if isinstance(frame, tuple) else len(frame)
+
+
+def _buffers(frames: list[bytes], last: Frame) -> tuple[bytes, ...]:
+    """Join frames for one write, but for the payload of a large one at the end."""
+    if isinstance(last, tuple):
+        header, payload = last
+        return b"".join((*frames, header)), payload
+    return (b"".join((*frames, last)),)

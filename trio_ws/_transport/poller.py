@@ -25,17 +25,26 @@ from typing import Protocol
 
 import trio
 
-READ, WRITE = 1, 2
-"""What to watch a socket for; to be combined."""
+READ, WRITE = 1, 4
+"""What to watch a socket for; to be combined. They are epoll's own numbers for it."""
+
+READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
 
 _MAX_EVENTS = 256  # sockets served in one round, so that a round stays short
+
+_MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
 
 
 class Polled(Protocol):
     """What the poller serves. Neither method may raise."""
 
-    def ready(self, *, read: bool, write: bool) -> None:
-        """Read once, or write on; an error of the socket counts as either."""
+    def ready(self, interest: int, now: float, /) -> None:
+        """Read once, or write on, as far as it is wanted.
+
+        Args:
+            interest: `READ`, `WRITE` or both; an error of the socket counts as both.
+            now: `trio.current_time`.
+        """
 
     def flush(self) -> None:
         """Write what waits."""
@@ -52,6 +61,10 @@ class Poller:
         self._sockets: dict[int, Polled] = {}
         self._unwritten: list[Polled] = []
         self._idle_flusher: trio.lowlevel.Task | None = None
+        # One buffer for all reads; whoever is handed a part of it copies what it wants to keep.
+        self._buffers = [bytearray(READ_SIZE)]
+        self._view = memoryview(self._buffers[0])
+        self._read_in_round = 0
         self._serving = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._serve)
 
@@ -86,6 +99,19 @@ class Poller:
         """
         self._watcher.watch(fd, interest, before)
 
+    def read(self, fd: int) -> memoryview:
+        """Read once from a descriptor.
+
+        Returns:
+            What was read, until the next call; empty at the end.
+
+        Raises:
+            OSError: The system says so; `BlockingIOError` when there is nothing to read.
+        """
+        count = os.readv(fd, self._buffers)
+        self._read_in_round += count
+        return self._view[:count]
+
     def flush_soon(self, polled: Polled) -> None:
         """Have `flush` called after the tasks of this tick have had their step."""
         self._unwritten.append(polled)
@@ -107,10 +133,16 @@ class Poller:
     async def _poll(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._watcher.fileno())
-            for fd, read, write in self._watcher.ready():
+            now = trio.current_time()
+            for fd, interest in self._watcher.ready():
                 # One that was served before it in this round may have removed it.
                 if (polled := self._sockets.get(fd)) is not None:
-                    polled.ready(read=read, write=write)
+                    polled.ready(interest, now)
+                if self._read_in_round >= _MAX_BYTES:
+                    self._read_in_round = 0
+                    await trio.lowlevel.checkpoint()
+                    now = trio.current_time()
+            self._read_in_round = 0
 
     @trio.lowlevel.enable_ki_protection
     async def _flush(self) -> None:
@@ -140,12 +172,15 @@ class Watcher(Protocol):
     def watch(self, fd: int, interest: int, before: int) -> None:
         """Change what a descriptor is watched for."""
 
-    def ready(self) -> Iterable[tuple[int, bool, bool]]:
-        """Return descriptors that can be read from or written to, without waiting."""
+    def ready(self) -> Iterable[tuple[int, int]]:
+        """Return descriptors that are ready, and for what, without waiting."""
         ...
 
     def close(self) -> None:
         """Let go of the descriptor."""
+
+
+_PLAIN = (READ, WRITE, READ | WRITE)
 
 
 class EpollWatcher:
@@ -161,20 +196,20 @@ class EpollWatcher:
     def watch(self, fd: int, interest: int, before: int) -> None:
         """Change what a descriptor is watched for."""
         # Without an interest it has to go: a hang-up is reported whatever one asks for.
-        mask = (select.EPOLLIN if interest & READ else 0) | (
-            select.EPOLLOUT if interest & WRITE else 0
-        )
-        if not mask:
+        if not interest:
             self._epoll.unregister(fd)
         elif before:
-            self._epoll.modify(fd, mask)
+            self._epoll.modify(fd, interest)
         else:
-            self._epoll.register(fd, mask)
+            self._epoll.register(fd, interest)
 
-    def ready(self) -> Iterable[tuple[int, bool, bool]]:
-        """Return descriptors that are ready, at most `_MAX_EVENTS`."""
-        for fd, mask in self._epoll.poll(0, _MAX_EVENTS):
-            yield fd, bool(mask & ~select.EPOLLOUT), bool(mask & ~select.EPOLLIN)
+    def ready(self) -> Iterable[tuple[int, int]]:
+        """Return descriptors that are ready, and for what, at most `_MAX_EVENTS`."""
+        # An error or a hang-up has bits of its own; a read or a write will tell what it is.
+        return [
+            (fd, mask if mask in _PLAIN else READ | WRITE)
+            for fd, mask in self._epoll.poll(0, _MAX_EVENTS)
+        ]
 
     def close(self) -> None:
         """Close the epoll."""
@@ -230,10 +265,14 @@ class SelectorWatcher:
         else:
             self._selector.register(fd, mask)
 
-    def ready(self) -> Iterable[tuple[int, bool, bool]]:
-        """Return descriptors that are ready."""
+    def ready(self) -> Iterable[tuple[int, int]]:
+        """Return descriptors that are ready, and for what."""
         for key, mask in self._selector.select(0):
-            yield key.fd, bool(mask & selectors.EVENT_READ), bool(mask & selectors.EVENT_WRITE)
+            yield (
+                key.fd,
+                (READ if mask & selectors.EVENT_READ else 0)
+                | (WRITE if mask & selectors.EVENT_WRITE else 0),
+            )
 
     def close(self) -> None:
         """Close the selector."""

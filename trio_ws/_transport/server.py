@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
+from trio_ws._transport.accepting import Listener, serve_streams
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, listening_at
 from trio_ws._transport.handshake import Handler
@@ -22,8 +24,6 @@ _MAX_REFUSALS = 64  # clients without room that are answered at a time; more are
 _PORT_TRIES = 16  # how often another port is tried that is free on all addresses
 
 _logger = logging.getLogger("trio_ws.server")
-
-Listener = trio.abc.Listener[trio.abc.Stream]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +131,7 @@ class Server:
                 async with trio.open_nursery() as handlers:
                     with self._listening:
                         task_status.started(self)
-                        await trio.serve_listeners(
-                            self._serve_stream, list(self._listeners), handler_nursery=handlers
-                        )
+                        await serve_streams(self._serve_stream, self._listeners, handlers)
                     self._set_idle()
         finally:
             # Whichever way it ended, whoever drains has nothing to wait for any more.
@@ -149,7 +147,7 @@ class Server:
         try:
             await self._service.serve_stream(stream)
         except (KeyboardInterrupt, SystemExit) as interrupt:
-            # Trio closes the stream once more, and there a pending cancellation takes its place.
+            # The stream is closed once more, and there a pending cancellation takes its place.
             self._interrupt = interrupt
             raise
         finally:
@@ -184,6 +182,8 @@ async def serve(
     listeners: Sequence[Listener] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
+    hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
@@ -205,8 +205,16 @@ async def serve(
             at the end.
         ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS.
         origins: Whose pages may open a WebSocket (RFC 6455 §10.2). None: those of the same
-            host and port. A sequence of origins such as ``https://example.com``: those.
-            ``"*"``: all. What is no browser sends no ``Origin`` and is not affected.
+            host and port. A sequence of origins such as ``https://example.com``: those; a
+            wildcard as in ``https://*.example.com`` stands for one label or more, so not for
+            ``https://example.com`` itself. ``"*"``: all. Other pages are answered 403. What is no
+            browser sends no ``Origin`` and is not affected.
+        hosts: The names in the ``Host`` header to answer to (RFC 9110 §7.4), against DNS
+            rebinding; other requests are answered 421. None: any, but on the loopback
+            addresses, ``localhost``, names below it, and IP addresses alone. A sequence of hosts
+            such as ``example.com``, ``*.example.com``, ``example.com:8443`` or ``[::1]``: those;
+            without a port, on any port. ``"*"``: any.
+        proxies: Who is believed about `Request.remote` and `Request.secure`; by default nobody.
         subprotocols: What the application speaks, best first; see `Request.accept`.
         limits: What a peer may cost.
         keepalive: When to probe a silent peer.
@@ -215,7 +223,7 @@ async def serve(
     Raises:
         OSError: It cannot listen there.
         TypeError: Neither a port nor listeners are given, or both.
-        ValueError: An origin or a subprotocol is malformed.
+        ValueError: An origin, a host or a subprotocol is malformed.
 
     Cancellation:
         Listening stops. Handlers are cancelled, and their connections told goodbye with 1001,
@@ -230,6 +238,8 @@ async def serve(
                 background,
                 ssl_context=ssl_context,
                 origins=origins,
+                hosts=hosts,
+                proxies=proxies,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=keepalive,

@@ -9,8 +9,9 @@ from typing import cast
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
     HeadBuffer,
     RequestError,
@@ -19,11 +20,19 @@ from trio_ws._protocol.http import (
     write_response,
 )
 from trio_ws._protocol.origin import OriginPolicy, Origins
+from trio_ws._protocol.proxy_header import ProxyHeaderError
 from trio_ws._protocol.upgrade import read_upgrade
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of
+from trio_ws._transport.endpoint import (
+    Endpoint,
+    beneath_tls,
+    describe,
+    endpoint_of,
+    is_loopback,
+)
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
+from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.wire import cut, half_close, write_all
 from trio_ws._types import Response, is_token
 
@@ -54,13 +63,15 @@ class Service:
         background: Where connections have their tasks.
         ssl_context: Makes streams TLS.
         origins: Whose pages may open a WebSocket.
+        hosts: The names to answer to.
+        proxies: Who is believed about a client's address.
         subprotocols: What the application speaks, best first.
         limits: What a peer may cost.
         keepalive: When to probe a peer.
         propagate: Let a handler's error out of `serve_stream`, for tests.
 
     Raises:
-        ValueError: An origin or a subprotocol is malformed.
+        ValueError: An origin, a host or a subprotocol is malformed.
     """
 
     def __init__(
@@ -70,6 +81,8 @@ class Service:
         *,
         ssl_context: ssl.SSLContext | None,
         origins: Origins,
+        hosts: Hosts,
+        proxies: TrustedProxies | None,
         subprotocols: Sequence[str],
         limits: Limits,
         keepalive: Keepalive,
@@ -79,6 +92,8 @@ class Service:
         self._background = background
         self._ssl_context = ssl_context
         self._origins = OriginPolicy(origins)
+        self._hosts = HostPolicy(hosts)
+        self._proxies = None if proxies is None else Proxies(proxies)
         self._subprotocols = check_subprotocols(subprotocols)
         self._limits = limits
         self._keepalive = keepalive
@@ -150,6 +165,7 @@ class Service:
         secure = stream
         try:
             with trio.move_on_after(self._limits.open_timeout):
+                remote = await self._introduce(stream, remote)
                 secure = await self._secure(stream)
                 return await self._read_head(secure, remote, buffer)
             if not buffer:
@@ -161,6 +177,20 @@ class Service:
             logger.debug("refused a request: %s", ascii(str(refusal)))
             await self._answer(secure, refusal.response)
             return None
+        except ProxyHeaderError as error:
+            self.counters.refused += 1
+            # Not a stranger's doing: one of the two is not set up for the other.
+            logger.warning("no PROXY header from the proxy %s: %s", describe(remote), error)
+            return None
+
+    async def _introduce(self, stream: trio.abc.Stream, peer: Endpoint | str) -> Endpoint | str:
+        """Return the client's address as a proxy tells it before all else, or that of the peer."""
+        proxies = self._proxies
+        if proxies is None or not proxies.speak_first or not proxies.include(peer):
+            return peer
+        secure = self._ssl_context is not None or beneath_tls(stream) is not stream
+        max_size = self._limits.max_head
+        return await proxies.read_header(stream, peer, secure=secure, max_size=max_size)
 
     async def _read_head(
         self, stream: trio.abc.Stream, remote: Endpoint | str, buffer: HeadBuffer
@@ -176,6 +206,18 @@ class Service:
     ) -> Arrival:
         head = read_request(raw, max_headers=self._limits.max_headers)
         self.counters.requests += 1
+        secure = beneath_tls(stream) is not stream
+        local = endpoint_of(stream, local=True)
+        private = is_loopback(local)
+        proxies = self._proxies
+        if proxies is not None and proxies.include(endpoint_of(stream, local=False)):
+            # What the whole world may ask for comes to this machine by its proxy.
+            private = False
+            if not proxies.speak_first:
+                remote, secure = proxies.read_fields(head.headers, remote, secure=secure)
+        why = self._hosts.refusal(head.authority, is_loopback=private)
+        if why is not None:
+            raise refuse(421, why)
         upgrade = read_upgrade(head)
         if upgrade is not None:
             if self.draining:
@@ -185,10 +227,12 @@ class Service:
                 raise refuse(403, why)
         return Arrival(
             stream,
+            local,
             remote,
             head,
             upgrade,
-            rest,
+            rest=rest,
+            secure=secure,
             background=self._background,
             subprotocols=self._subprotocols,
             limits=self._limits,

@@ -2,13 +2,14 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 import trio
 
 from trio_ws._transport.alarms import Entry, current_alarms
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import READ, WRITE, Poller, current_poller
-from trio_ws._transport.wire import BROKEN, READ_SIZE, Wire, WireOwner
+from trio_ws._transport.wire import BROKEN, Wire, WireOwner
 
 _MAX_WRITES = 4  # writes to one socket in a round, of up to 64 KiB each
 
@@ -53,7 +54,8 @@ class SocketWire(Wire):
         self._socket = stream.socket
         self._fd = stream.socket.fileno()
         self._interest = 0
-        self._unwritten = memoryview(b"")
+        # What a write has left of what was taken; at most two buffers.
+        self._unwritten: Sequence[bytes | memoryview] = ()
         self._progress = 0.0
         # The alarm that is set while the peer takes nothing.
         self._entry: Entry | None = None
@@ -69,7 +71,7 @@ class SocketWire(Wire):
             self._poller = poller
         self._poller.add(self._fd, self)
         try:
-            if not rest or self._hand_over(rest):
+            if not rest or self._hand_over(rest, self.heard):
                 self._watch(READ)
         except Exception as failure:  # noqa: BLE001 - it is logged
             self._failed(failure)
@@ -83,13 +85,15 @@ class SocketWire(Wire):
             return
         self._poller.watch(self._fd, interest, before)
 
-    def ready(self, *, read: bool, write: bool) -> None:
+    def ready(self, interest: int, now: float) -> None:
         """Read once, or write on; see `Polled`."""
         try:
-            if write and self._interest & WRITE:
+            interest &= self._interest
+            if interest & WRITE:
                 self.flush()
-            if read and self._interest & READ:
-                self._read()
+            # Writing may have brought the end of reading.
+            if interest & self._interest & READ:
+                self._read(now)
         except Exception as failure:  # noqa: BLE001 - it is logged
             self._failed(failure)
 
@@ -98,12 +102,12 @@ class SocketWire(Wire):
         _logger.error("reading failed; the connection is dropped", exc_info=failure)
         self._end_reading(failure)
 
-    def _read(self) -> None:
+    def _read(self, now: float) -> None:
         if not self._is_ours():
             self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
             return
         try:
-            data = os.read(self._fd, READ_SIZE)
+            data = self._poller.read(self._fd)
         except BlockingIOError:
             return
         except OSError as error:
@@ -111,7 +115,7 @@ class SocketWire(Wire):
             return
         if not data:
             self._end_reading(None)
-        elif not self._hand_over(data):
+        elif not self._hand_over(data, now):
             self._watch(self._interest & ~READ)
 
     def _is_ours(self) -> bool:
@@ -153,23 +157,13 @@ class SocketWire(Wire):
 
     def _flush(self) -> None:
         for _ in range(_MAX_WRITES):
-            if not self._unwritten:
-                data = self._outgoing.take()
-                if not data:
-                    self._written()
-                    return
-                self._unwritten = memoryview(data)
+            buffers = self._unwritten or self._outgoing.take()
+            if not buffers:
+                self._written()
+                return
             if not self._is_ours():
                 raise OSError("the socket is closed")
-            try:
-                count = os.write(self._fd, self._unwritten)
-            except BlockingIOError:
-                count = 0
-            else:
-                self._outgoing.written(count)
-                self._progress = trio.current_time()
-            self._unwritten = self._unwritten[count:]
-            if self._unwritten:
+            if not self._write(buffers):
                 self._wait_writable()
                 return
             if self._outgoing.empty:
@@ -177,9 +171,26 @@ class SocketWire(Wire):
                 return
         self._poller.flush_soon(self)
 
+    def _write(self, buffers: Sequence[bytes | memoryview]) -> bool:
+        """Write as much as the system takes; tell whether that was all."""
+        # What was taken is whole frames, and has to leave whole; should this fail, the line ends.
+        self._unwritten = buffers
+        try:
+            if len(buffers) == 1:
+                count = os.write(self._fd, buffers[0])
+            else:
+                count = os.writev(self._fd, buffers)
+        except BlockingIOError:
+            return False
+        self._outgoing.written(count)
+        if self._entry is not None:
+            self._progress = trio.current_time()
+        self._unwritten = rest_of(buffers, count)
+        return not self._unwritten
+
     def _written(self) -> None:
         self._watch(self._interest & ~WRITE)
-        self._unwritten = memoryview(b"")
+        self._unwritten = ()
         if self._entry is not None:
             current_alarms().cancel(self._entry)
             self._entry = None
@@ -218,6 +229,15 @@ class SocketWire(Wire):
         self._end_reading(None)
         if self._writing:
             self._written()
+
+
+def rest_of(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
+    """Return what is left of buffers, without a copy, when so many bytes of them have left."""
+    for index, data in enumerate(buffers):
+        if count < len(data):
+            return (memoryview(data)[count:], *buffers[index + 1 :])
+        count -= len(data)
+    return ()
 
 
 def _broken(error: OSError) -> trio.BrokenResourceError:

@@ -30,7 +30,7 @@ import trio.abc
 from trio_ws._transport.endpoint import beneath_tls
 from trio_ws._transport.outgoing import Outgoing
 
-READ_SIZE = 64 * 1024  # bytes of one read
+READ_SIZE = 128 * 1024  # bytes of one read: one with a message of 64 KiB takes all of it
 _SLICE = 16 * 1024  # bytes of one send_all on a stream that does not tell its progress
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -42,8 +42,11 @@ class WireOwner(Protocol):
     """What a wire needs from the connection it serves."""
 
     @abstractmethod
-    def receive_bytes(self, data: bytes | bytearray) -> bool:
-        """Take what was read; return whether to read on, or to wait for `StreamWire.resume`."""
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take what was read; return whether to read on, or to wait for `StreamWire.resume`.
+
+        The bytes may lie in a buffer that is used again when this returns.
+        """
 
     def line_ended(self, error: BaseException | None) -> None:
         """Note that nothing will be read any more; None means the peer ended it in order."""
@@ -141,9 +144,9 @@ class Wire(ABC):
     def _go_on(self) -> None:
         """Read on after a pause."""
 
-    def _hand_over(self, data: bytes | bytearray) -> bool:
+    def _hand_over(self, data: bytes | bytearray | memoryview, now: float) -> bool:
         """Give the owner what was read; tell whether to read on."""
-        self.heard = trio.current_time()
+        self.heard = now
         self.paused = not self._owner.receive_bytes(data)
         return not self.paused
 
@@ -265,7 +268,7 @@ class StreamWire(Wire):
             with self._reader:
                 while data := rest or await self._stream.receive_some(READ_SIZE):
                     rest = b""
-                    if not self._hand_over(data):
+                    if not self._hand_over(data, trio.current_time()):
                         self._running = trio.Event()
                         await self._running.wait()
         except BROKEN as broken:
@@ -288,8 +291,11 @@ class StreamWire(Wire):
     async def _write(self) -> None:
         try:
             with trio.CancelScope() as self._writer:
-                while data := self._outgoing.take():
-                    await write_all(self._stream, data, self._write_timeout, self._outgoing.written)
+                while buffers := self._outgoing.take():
+                    for data in buffers:
+                        await write_all(
+                            self._stream, data, self._write_timeout, self._outgoing.written
+                        )
         except trio.TooSlowError:
             self._owner.line_stuck()
         except BROKEN as error:

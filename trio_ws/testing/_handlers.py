@@ -8,8 +8,9 @@ from typing import TypeAlias
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.http import Exchange
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.client import connect as _connect
@@ -41,6 +42,8 @@ async def connect(
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     origins: Origins = None,
+    hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     server_subprotocols: Sequence[str] = (),
     server_limits: Limits | None = None,
     server_keepalive: Keepalive | None = None,
@@ -66,6 +69,8 @@ async def connect(
         limits: The client's.
         keepalive: The client's.
         origins: As for `trio_ws.serve`.
+        hosts: As for `trio_ws.serve`; here None means any.
+        proxies: As for `trio_ws.serve`; a client in memory is one of ``"unix"``.
         server_subprotocols: As ``subprotocols`` for `trio_ws.serve`.
         server_limits: The server's; by default the same as the client's.
         server_keepalive: The server's; by default the same as the client's.
@@ -87,6 +92,8 @@ async def connect(
         _serving(
             handler,
             origins=origins,
+            hosts=hosts,
+            proxies=proxies,
             subprotocols=server_subprotocols,
             limits=server_limits or limits,
             keepalive=server_keepalive or keepalive,
@@ -110,6 +117,8 @@ async def _serving(
     handler: Handler,
     *,
     origins: Origins,
+    hosts: Hosts,
+    proxies: TrustedProxies | None,
     subprotocols: Sequence[str],
     limits: Limits,
     keepalive: Keepalive,
@@ -127,6 +136,8 @@ async def _serving(
             background,
             ssl_context=None,
             origins=origins,
+            hosts=hosts,
+            proxies=proxies,
             subprotocols=subprotocols,
             limits=limits,
             keepalive=keepalive,
@@ -222,7 +233,14 @@ async def request(
     exchange = Exchange(max_head=inf, max_headers=inf, max_body=2**31)
     data = exchange.start(method, target, list(fields))
     async with _serving(
-        handler, origins=None, subprotocols=(), limits=limits, keepalive=Keepalive(), grace=inf
+        handler,
+        origins=None,
+        hosts=None,
+        proxies=None,
+        subprotocols=(),
+        limits=limits,
+        keepalive=Keepalive(),
+        grace=inf,
     ) as stream:
         with lone_errors():
             async with trio.open_nursery() as nursery:
