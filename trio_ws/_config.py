@@ -54,7 +54,8 @@ class Limits:
 
     close_timeout: float = 5
     """Seconds for the closing handshake as a whole, from the first Close frame to the end of
-    the transport. Then the line is cut. People wait for this after Ctrl-C."""
+    the transport. Then the line is cut. People wait for this after Ctrl-C. Also for how long the
+    messages before a peer's fault may still be answered, before the fault closes the connection."""
 
     write_timeout: float = 20
     """Seconds in which a peer has to take at least one byte (16 KiB on streams that are no plain

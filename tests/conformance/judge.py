@@ -29,8 +29,8 @@ def judge(folder: Path, expected: Sequence[str], why_missing: str | None = None)
     """Read the reports in a folder, and judge every case that was to be run.
 
     A case is as it must be when the suite rates both its behavior and its close as OK (or as
-    informational, where it rates nobody) and the Close frame that was due has come, with the code
-    that was due: the suite itself lets a bare end of the line pass.
+    informational, where it rates nobody), the Close frame that was due has come, with the code that
+    was due, and the closing handshake was clean. The suite itself lets a bare end of the line pass.
 
     Args:
         folder: Where the suite has written its ``index.json``.
@@ -80,7 +80,18 @@ def _judge_case(folder: Path, case: str, entry: Mapping[str, Any]) -> Verdict:
     if not report.is_file():
         faults.append(f"there is no report {report.name}")
         return Verdict(case, str(entry.get("behavior")), tuple(faults))
+    if why := _why_unclean(report):
+        faults.append(f"the closing handshake was not clean: {why}")
     return Verdict(case, str(entry.get("behavior")), tuple(faults), report)
+
+
+def _why_unclean(report: Path) -> str | None:
+    """Say what the suite found wrong with the closing handshake, where its rating lets it pass."""
+    try:
+        case = json.loads(report.read_text("utf-8"))
+    except ValueError as error:
+        return f"the report cannot be read: {error}"
+    return None if case.get("wasClean") is True else str(case.get("wasNotCleanReason"))
 
 
 def wire_log(report: Path) -> list[str]:

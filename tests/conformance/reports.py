@@ -48,6 +48,7 @@ REPORT = {
     "received": [],
     "result": "Actual events differ from any expected.",
     "resultClose": "Connection was properly closed",
+    "wasClean": True,
     "wasNotCleanReason": None,
     "wirelog": [
         ["TO", [4, "81024869"], False],

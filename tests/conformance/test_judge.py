@@ -84,6 +84,25 @@ def test_a_case_without_a_report_is_a_fault(tmp_path: Path) -> None:
     assert faults(tmp_path) == {"3.1": ("there is no report trio_ws_case_3_1.json",)}
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"wasClean": false, "wasNotCleanReason": "dropped"}', "dropped"),
+        ("{}", "None"),
+        ("{", "the report cannot be read: "),
+    ],
+)
+def test_a_closing_handshake_that_was_not_clean_is_a_fault(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    write_reports(tmp_path, CASES)
+    (tmp_path / str(good("3.1")["reportfile"])).write_text(text, "utf-8")
+
+    ((fault,),) = faults(tmp_path).values()
+
+    assert fault.startswith(f"the closing handshake was not clean: {why}")
+
+
 def test_a_case_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     write_reports(tmp_path, CASES[:-1])
 
