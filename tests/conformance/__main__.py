@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from functools import partial
 
@@ -38,6 +39,8 @@ def main() -> int:
     except SuiteError as error:
         print(error, file=sys.stderr)
         return UNABLE
+    # Whoever ends this by a time limit ends its programs, too.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     verdicts = trio.run(
         partial(
             run,

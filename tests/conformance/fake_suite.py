@@ -42,6 +42,7 @@ async def _fuzz_server(spec: dict[str, Any]) -> None:
 
 async def _fuzz_client(spec: dict[str, Any]) -> None:
     known = ALL[1:] if os.environ.get("FAKE_SUITE") == "other-cases" else ALL
+    print("Playing the suite")
     print("Cases =", [str(case) for case in known], flush=True)
     run: list[str] = []
 

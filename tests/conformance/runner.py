@@ -8,12 +8,13 @@ group and not the run.
 import ast
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
@@ -179,16 +180,16 @@ class _Runner:
         for _ in range(_PORT_TRIES):
             port = _free_port()
             url = f"{self._scheme}://127.0.0.1:{port}"
-            # All cases, so that it tells which it has.
-            spec = self._write_spec({"url": url}, cases=["*"])
-            suite: list[str | Path] = [self._wstest, "-m", "fuzzingserver", "-u", "0", "-s", spec]
+            spec = {"url": url}
             arguments: list[str | Path] = []
             if self._certificates is not None:
-                own = self._certificates.own
-                suite += ["-k", own, "-c", own]
+                spec["key"] = spec["cert"] = str(self._certificates.own)
                 arguments = ["--certificate", self._certificates.authority]
+            # All cases, so that it tells which it has.
+            path = self._write_spec(spec, cases=["*"])
+            suite = (self._wstest, "-m", "fuzzingserver", "-u", "0", "-s", path)
             async with self._running("suite", *suite) as program:
-                if not await _listening(port, program):
+                if not await self._listens(port, program):
                     continue
                 self._check_cases()
                 command = (sys.executable, "-m", "tests.conformance.client", *arguments)
@@ -197,6 +198,16 @@ class _Runner:
                         raise GroupError(f"the client ended with status {status}")
                 return
         raise GroupError("the suite does not start")
+
+    async def _listens(self, port: int, suite: trio.Process) -> bool:
+        """Wait until the suite listens; tell whether it does."""
+        with trio.move_on_after(_START_TIMEOUT):
+            while suite.poll() is None:
+                await trio.sleep(0.05)
+                # Until it has said that, whoever listens there is somebody else.
+                if "\nCases =" in self._said("suite") and await _is_open(port):
+                    return suite.poll() is None
+        return False
 
     def _check_cases(self) -> None:
         """Check that the suite has the cases that this folder knows of."""
@@ -264,24 +275,25 @@ def _environment(name: str) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    """Return a port that was free just now; the suite cannot be told to choose one."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that was free just now; the suite cannot choose one by itself.
+
+    It is none of those that systems choose for port 0, which is what everything else here asks for.
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)  # noqa: S311 - not for secrecy
+        with socket(AF_INET, SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-async def _listening(port: int, program: trio.Process) -> bool:
-    """Wait until a program listens; tell whether it does."""
-    with trio.move_on_after(_START_TIMEOUT):
-        while program.poll() is None:
-            try:
-                stream = await trio.open_tcp_stream("127.0.0.1", port)
-            except OSError:
-                await trio.sleep(0.05)
-            else:
-                await stream.aclose()
-                return True
-    return False
+async def _is_open(port: int) -> bool:
+    """Tell whether a port takes connections."""
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 def make_certificates(folder: Path) -> Certificates:

@@ -316,7 +316,7 @@ class Link:
             self._pending = _PendingFault(self, closure, self._patience)
             self.inbox.end(self.settle_fault)
         else:
-            self._fail(closure)
+            self._fail(closure, drop_messages=False)
 
     def settle_fault(self) -> Exception:
         """Fail the connection for a fault that waited, and return the error for using it."""
@@ -324,7 +324,7 @@ class Link:
             self._fail(pending.closure, drop_messages=False)
         return self.error()
 
-    def _fail(self, closure: Closure, *, drop_messages: bool = True) -> None:
+    def _fail(self, closure: Closure, *, drop_messages: bool) -> None:
         """Say a Close, and expect nothing more."""
         self._end(closure)
         event = CloseConnection(code=closure.reason.code, reason=str(closure.reason))
@@ -498,4 +498,5 @@ class Link:
         text = f"nothing was heard for {silence:g} seconds"
         detail = f"{self.peer} was dropped by the keepalive: {text}"
         self._deaf = True
-        self._fail(Closure(CloseReason(1011, f"keepalive: {text}"), "local", detail))
+        closure = Closure(CloseReason(1011, f"keepalive: {text}"), "local", detail)
+        self._fail(closure, drop_messages=True)
