@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Keepalive, Limits, Rate, TrustedProxies
 
 COUNTS = [field.name for field in dataclasses.fields(Limits) if "_timeout" not in field.name]
 TIMES = [field.name for field in dataclasses.fields(Limits) if "_timeout" in field.name]
@@ -25,6 +25,7 @@ def test_limits_have_the_documented_defaults() -> None:
         "close_timeout": 5,
         "write_timeout": 20,
         "max_connections": math.inf,
+        "max_connections_per_address": math.inf,
     }
 
 
@@ -157,3 +158,49 @@ def test_hops_that_are_not_positive_are_refused(hops: int) -> None:
 def test_hops_that_are_no_whole_number_are_refused(hops: Any) -> None:  # noqa: ANN401 - anything
     with pytest.raises(TypeError, match="max_hops is a whole number"):
         TrustedProxies([], max_hops=hops)
+
+
+def test_rate_has_the_documented_defaults() -> None:
+    assert dataclasses.asdict(Rate(messages=5)) == {
+        "messages": 5,
+        "bytes": math.inf,
+        "burst": 10,
+        "excess": "slow_down",
+    }
+
+
+@pytest.mark.parametrize("name", ["messages", "bytes", "burst"])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_rate_that_is_not_positive_is_refused(name: str, value: float) -> None:
+    values: dict[str, Any] = {"messages": 1, name: value}
+
+    with pytest.raises(ValueError, match=f"Rate.{name} is greater than 0"):
+        Rate(**values)
+
+
+@pytest.mark.parametrize("value", [None, "1", True])
+def test_rate_that_is_no_number_is_refused(value: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(TypeError, match=r"Rate\.messages is a number"):
+        Rate(messages=value)
+
+
+def test_rate_that_limits_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="limits messages=, bytes=, or both"):
+        Rate()
+    with pytest.raises(ValueError, match="an infinite one would limit nothing"):
+        Rate(messages=1, burst=math.inf)
+
+
+@pytest.mark.parametrize("rate", [{"messages": 0.5}, {"bytes": 0.5}])
+def test_rate_that_lets_nothing_through_is_refused(rate: dict[str, Any]) -> None:
+    Rate(**rate, burst=2)
+
+    with pytest.raises(ValueError, match="at least one message and one byte"):
+        Rate(**rate, burst=1.9)
+
+
+def test_rate_knows_what_to_do_with_excess() -> None:
+    excess: Any = "drop"
+
+    with pytest.raises(ValueError, match="not 'drop'"):
+        Rate(messages=1, excess=excess)

@@ -1,4 +1,4 @@
-"""`Limits` and `Keepalive`: every bound and every timeout; `TrustedProxies`: whom to believe."""
+"""`Limits` and `Keepalive`: every bound and every timeout; `Rate`, `TrustedProxies`."""
 
 import math
 from collections.abc import Sequence
@@ -65,6 +65,12 @@ class Limits:
     """Connections a server serves at a time, opening handshakes included; the one too many is
     answered 503. Unlimited by default, because the operating system limits file descriptors."""
 
+    max_connections_per_address: float = math.inf
+    """Of those, connections of one remote address, or of the first 64 bits of an IPv6 one, which
+    are one customer's; the one too many is answered 429. Unlimited by default, because behind a
+    proxy, or one office's network, many clients have one address. `TrustedProxies` are not
+    counted, their clients are."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -98,6 +104,47 @@ class Keepalive:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_positive(f"Keepalive.{field.name}", getattr(self, field.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How fast a peer may send messages; see `limit_rate`. At least one of the two is limited.
+
+    What counts are whole messages; control frames are bounded otherwise, and never held up.
+
+    Raises:
+        TypeError: A value is no number.
+        ValueError: A value is not positive, nothing is limited, or no message would ever pass.
+    """
+
+    messages: float = math.inf
+    """Messages a second."""
+
+    bytes: float = math.inf
+    """Bytes a second, text in UTF-8. A message larger than that passes, and its bytes are owed."""
+
+    burst: float = 10
+    """Seconds whose messages and bytes may come at once, after a time of silence: people and mobile
+    networks are idle, and then hasty. It is also what a connection may send at its beginning."""
+
+    excess: Literal["slow_down", "close"] = "slow_down"
+    """What happens beyond. ``"slow_down"``: messages are taken no faster, and the peer feels
+    back-pressure; nothing is lost. ``"close"``: the connection is closed with 1008, and a line
+    on the log ``trio_ws.rate`` says so."""
+
+    def __post_init__(self) -> None:
+        for name in ("messages", "bytes", "burst"):
+            _check_positive(f"Rate.{name}", getattr(self, name))
+        if self.messages == self.bytes == math.inf:
+            raise ValueError("a Rate limits messages=, bytes=, or both")
+        if self.burst == math.inf:
+            raise ValueError("Rate.burst is finite; an infinite one would limit nothing")
+        if self.messages * self.burst < 1 or self.bytes * self.burst < 1:
+            raise ValueError(
+                "a Rate lets through at least one message and one byte in the time of its burst="
+            )
+        if self.excess not in {"slow_down", "close"}:
+            raise ValueError(f'Rate.excess is "slow_down" or "close", not {self.excess!r}')
 
 
 @dataclass(frozen=True, slots=True)

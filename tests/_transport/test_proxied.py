@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_ws
@@ -299,3 +300,99 @@ async def test_the_test_kit_takes_proxies() -> None:
         pass
 
     assert repr(seen[0]) == repr(Endpoint("203.0.113.9", 0, False))
+
+
+ONE_EACH = Limits(max_connections_per_address=1)
+
+
+def forwarded(address: str) -> str:
+    return f"X-Forwarded-For: {address}"
+
+
+async def test_clients_behind_a_proxy_are_counted_each_by_its_address(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_service(hold, proxies=FORWARDED, limits=ONE_EACH) as clients:
+        first = await clients.open(forwarded("2001:db8:1:2::1"))
+        same = await clients.ask(handshake("/", forwarded("2001:db8:1:2::ffff")))
+        await clients.open(forwarded("2001:db8:1:3::1"))
+        await first.stream.aclose()
+        await wait_all_tasks_blocked()
+        await clients.open(forwarded("2001:db8:1:2::2"))
+
+        assert clients.service.counters.refused == 1
+    assert same.startswith(b"HTTP/1.1 429 ")
+    assert b"\r\nRetry-After: 1\r\n" in same
+
+
+async def test_a_proxy_itself_is_not_counted(autojump_clock: MockClock) -> None:
+    async with open_service(hold, proxies=FORWARDED, limits=ONE_EACH) as clients:
+        for _ in range(3):
+            await clients.open()
+
+        assert len(clients.service.connections) == 3
+
+
+async def test_clients_that_a_proxy_header_tells_are_counted_before_tls(
+    autojump_clock: MockClock,
+) -> None:
+    tls = Tls()
+    async with (
+        open_service(hold, proxies=FIRST, limits=ONE_EACH, ssl_context=tls.server) as clients,
+        clients.dial() as silent,
+    ):
+        await silent.send_all(CLIENT)
+        await wait_all_tasks_blocked()
+        raw = clients.dial()
+        await raw.send_all(CLIENT)
+        stream = trio.SSLStream(
+            raw, tls.client, server_hostname="testserver", https_compatible=True
+        )
+        answer = await read_to_end(stream)
+        await raw.aclose()
+
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert clients.service.counters.refused == 1
+
+
+async def test_clients_without_a_place_are_answered_64_at_a_time(
+    autojump_clock: MockClock,
+) -> None:
+    limits = Limits(max_connections_per_address=1, open_timeout=5)
+    tls = Tls()
+    async with open_service(hold, proxies=FIRST, limits=limits, ssl_context=tls.server) as clients:
+        streams = [clients.dial() for _ in range(1 + 64 + 5)]
+        for stream in streams:
+            await stream.send_all(CLIENT)
+            await wait_all_tasks_blocked()
+        closed = 0
+        for stream in streams:
+            with trio.move_on_after(0.01):
+                closed += not await stream.receive_some()
+
+        assert closed == 5
+        assert clients.service.counters.refused == 64 + 5
+        for stream in streams:
+            await stream.aclose()
+
+
+@pytest.mark.network
+async def test_streams_of_one_address_are_counted_from_their_beginning(
+    nursery: trio.Nursery,
+) -> None:
+    limits = Limits(max_connections_per_address=1)
+    start = partial(serve, hold, 0, host="127.0.0.1", limits=limits)
+    server: trio_ws.Server = await nursery.start(start)
+    url = f"ws://127.0.0.1:{server.port}/"
+
+    for _ in range(2):
+        # The second sends nothing, and is answered all the same.
+        async with (
+            trio_ws.connect(url),
+            await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
+        ):
+            assert (await read_to_end(stream)).startswith(b"HTTP/1.1 429 ")
+        # The handler ends a moment after its client has.
+        while server.statistics().streams:
+            await trio.lowlevel.checkpoint()
+    nursery.cancel_scope.cancel()

@@ -31,18 +31,19 @@ import trio.abc
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, Rate
 from trio_ws._errors import CloseReason, close_error
 from trio_ws._protocol.frames import Frame
 from trio_ws._transport.alarms import current_alarms
 from trio_ws._transport.inbox import Inbox
 from trio_ws._transport.keepalive import Watch
+from trio_ws._transport.metered import MeteredInbox
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._transport.wire import StreamWire, Wire
-from trio_ws._types import Message, Sendable
+from trio_ws._types import CloseCode, Message, Sendable
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
@@ -138,6 +139,7 @@ class Link:
         engine: The engine.
         limits: What the peer may cost.
         peer: How messages for people call the peer.
+        rate: How fast the peer may send; None for as fast as it can.
     """
 
     __slots__ = (
@@ -162,15 +164,16 @@ class Link:
     )
 
     def __init__(
-        self, stream: trio.abc.Stream, engine: EngineLike, limits: Limits, peer: str
+        self,
+        stream: trio.abc.Stream,
+        engine: EngineLike,
+        limits: Limits,
+        peer: str,
+        rate: Rate | None = None,
     ) -> None:
         self.engine = engine
         self.peer = peer
-        self.inbox = Inbox(
-            max_messages=limits.inbox_messages,
-            max_bytes=limits.inbox_bytes,
-            on_room=self._unblock,
-        )
+        self.inbox = self._make_inbox(limits, rate)
         self.outgoing = Outgoing(limits.outgoing_bytes)
         self.wire = self._make_wire(stream, limits)
         self.closure: Closure | None = None
@@ -186,6 +189,17 @@ class Link:
         self._probe = b""
         self._scopes: set[trio.CancelScope] | None = None
         self._watch: Watch | None = None
+
+    def _make_inbox(self, limits: Limits, rate: Rate | None) -> Inbox:
+        if rate is not None:
+            return MeteredInbox(
+                rate, limits, self.peer, on_room=self._unblock, on_excess=self._break_rule
+            )
+        return Inbox(
+            max_messages=limits.inbox_messages,
+            max_bytes=limits.inbox_bytes,
+            on_room=self._unblock,
+        )
 
     def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
         client = self.engine.client
@@ -323,6 +337,16 @@ class Link:
         if (pending := self._pending) is not None:
             self._fail(pending.closure, drop_messages=False)
         return self.error()
+
+    def _break_rule(self, what: str) -> bool:
+        """Fail the connection, because the peer broke a rule; tell whether it was open."""
+        if self.closure is not None:
+            return False
+        self._deaf = True
+        reason = CloseReason(int(CloseCode.POLICY_VIOLATION), what)
+        closure = Closure(reason, "local", f"{self.peer} was dropped: {what}")
+        self._fail(closure, drop_messages=True)
+        return True
 
     def _fail(self, closure: Closure, *, drop_messages: bool) -> None:
         """Say a Close, and expect nothing more."""

@@ -19,8 +19,6 @@ from trio_ws._transport.handshake import Handler
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.service import Service
 
-_MAX_REFUSALS = 64  # clients without room that are answered at a time; more are just closed
-
 _PORT_TRIES = 16  # how often another port is tried that is free on all addresses
 
 _logger = logging.getLogger("trio_ws.server")
@@ -61,7 +59,6 @@ class Server:
         self._listeners = listeners
         self._max_connections = max_connections
         self._streams = 0
-        self._refusing = 0
         self._listening = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._idle = trio.Event()
@@ -141,7 +138,7 @@ class Server:
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         if self._streams >= self._max_connections:
-            await self._refuse(stream)
+            await self._service.refuse_stream(stream)
             return
         self._streams += 1
         try:
@@ -157,17 +154,6 @@ class Server:
     def _set_idle(self) -> None:
         if self._listening.cancel_called and not self._streams:
             self._idle.set()
-
-    async def _refuse(self, stream: trio.abc.Stream) -> None:
-        """Answer the one too many, as long as not too many of them are being answered."""
-        if self._refusing >= _MAX_REFUSALS:
-            await trio.aclose_forcefully(stream)
-            return
-        self._refusing += 1
-        try:
-            await self._service.refuse_stream(stream)
-        finally:
-            self._refusing -= 1
 
     def __repr__(self) -> str:
         where = ", ".join(map(describe, self._endpoints))
