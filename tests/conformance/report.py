@@ -1,6 +1,7 @@
 """`render`: the report of a run, for people."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from tests.conformance.cases import group_of
 from tests.conformance.judge import Verdict, wire_log
@@ -20,8 +21,9 @@ def render(verdicts: Mapping[Side, Sequence[Verdict]]) -> str:
         lines += [f"## {side}", "", *_table(of_side), ""]
     for side, of_side in verdicts.items():
         for verdict in of_side:
-            if verdict.faults:
-                lines += [*_details(side, verdict), ""]
+            if verdict.faults and verdict.report is not None:
+                lines += [*_details(side, verdict, verdict.report), ""]
+        lines += _without_report(side, of_side)
     bad = sum(bool(verdict.faults) for verdict in _all(verdicts))
     total = sum(map(len, verdicts.values()))
     lines.append(
@@ -59,9 +61,18 @@ def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
     return f"| {' | '.join(padded)} |"
 
 
-def _details(side: str, verdict: Verdict) -> Iterator[str]:
+def _details(side: str, verdict: Verdict, report: Path) -> Iterator[str]:
     yield f"## {side} {verdict.case}: {verdict.rating}"
     yield from verdict.faults
-    if verdict.report is not None:
-        yield from wire_log(verdict.report)
-        yield f"(more in {verdict.report})"
+    yield from wire_log(report)
+    yield f"(more in {report})"
+
+
+def _without_report(side: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Tell of cases without a wire log, which are many at a time: a group that was lost."""
+    cases: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for verdict in verdicts:
+        if verdict.faults and verdict.report is None:
+            cases.setdefault((verdict.rating, verdict.faults), []).append(verdict.case)
+    for (rating, faults), members in cases.items():
+        yield from (f"## {side} {' '.join(members)}: {rating}", *faults, "")

@@ -41,7 +41,12 @@ def test_each_case_that_is_not_as_it_must_be_is_told_with_its_wire_log(tmp_path:
     assert report.endswith("\n1 of 4 cases are not as they must be")
 
 
-def test_a_case_that_is_missing_is_told_without_a_wire_log() -> None:
-    report = render({"client": [Verdict("1.1.1", "MISSING", ("not reported",))]})
+def test_cases_that_are_missing_for_one_reason_are_told_together() -> None:
+    lost = [Verdict(case, "MISSING", ("not reported",)) for case in CASES[:2]]
+    other = Verdict("7.3.1", "OK", ("there is no report",))
 
-    assert "## client 1.1.1: MISSING\nnot reported\n\n" in report
+    report = render({"client": [*lost, other]})
+
+    assert "## client 1.1.1 1.1.2: MISSING\nnot reported\n\n" in report
+    assert "## client 7.3.1: OK\nthere is no report\n\n" in report
+    assert report.endswith("\n3 of 3 cases are not as they must be")
