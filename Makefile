@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all sanitize build format bench bench-curves clean
+.PHONY: help demo test test-all sanitize conformance build format bench bench-curves clean
 
 VENV ?= .venv
 VERSIONS := 3.14 3.13 3.12 3.11
@@ -42,6 +42,8 @@ help:
 	@echo 'make test      run every check: format, lint, import contracts, types, tests, coverage'
 	@echo 'make test-all  the same on every Python from 3.11 to 3.14 found here'
 	@echo 'make sanitize  run the tests of the compiled half under AddressSanitizer (gcc)'
+	@echo 'make conformance  run the Autobahn test suite against server and client (Python 2.7);'
+	@echo '                  CASES="6.* 12.1.*", SIDES=server, TLS=1 narrow or change the run'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
 	@echo 'make bench     measure trio_ws beside its peers in minutes; FULL=1 in more than an hour'
@@ -105,6 +107,11 @@ sanitize: $(TOOLS)
 		assert "$(SANITIZED)" in speedups.__file__, speedups.__file__'
 	$(SANITIZE) -m pytest -o pythonpath='$(SANITIZED) .' tests/_protocol
 
+# The suite is a program for Python 2.7, which is looked for, or named by PYTHON27; or WSTEST names
+# the program itself. Patterns of cases are not for the shell to expand.
+conformance: $(TOOLS)
+	set -f; $(BIN)/python -m tests.conformance $(addprefix --side ,$(SIDES)) $(if $(TLS),--tls) $(CASES)
+
 build: $(TOOLS)
 	rm -rf build dist
 	$(BIN)/python -m build --config-setting=--build-option=--py-limited-api=cp311
@@ -130,7 +137,8 @@ bench-curves: $(PEERS) $(NODE_PEER)
 	$(BIN)/python -m benchmarks --curves $(BENCH)
 
 clean:
-	rm -rf .venv .venvs build dist *.egg-info tests/node/node_modules benchmarks/node/node_modules .coverage htmlcov
+	rm -rf .venv .venvs build dist *.egg-info .coverage htmlcov
+	rm -rf tests/node/node_modules tests/conformance/.suite benchmarks/node/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -f trio_ws/_protocol/*.so trio_ws/_protocol/*.pyd
 	find trio_ws tests examples scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, Rate, TrustedProxies
 
 COUNTS = [field.name for field in dataclasses.fields(Limits) if "_timeout" not in field.name]
 TIMES = [field.name for field in dataclasses.fields(Limits) if "_timeout" in field.name]
@@ -25,6 +25,7 @@ def test_limits_have_the_documented_defaults() -> None:
         "close_timeout": 5,
         "write_timeout": 20,
         "max_connections": math.inf,
+        "max_connections_per_address": math.inf,
     }
 
 
@@ -103,3 +104,103 @@ def test_settings_can_be_replaced_and_are_checked_again() -> None:
     assert limits.max_message == 5
     with pytest.raises(ValueError, match="max_head"):
         dataclasses.replace(limits, max_head=0)
+
+
+def test_proxies_have_the_documented_defaults() -> None:
+    proxies = TrustedProxies(["10.0.0.1"])
+
+    assert proxies == TrustedProxies(("10.0.0.1",), protocol="x-forwarded", max_hops=4)
+    assert hash(proxies)
+
+
+@pytest.mark.parametrize(
+    "trusted", [[], ["127.0.0.1"], ["10.1.0.0/16", "::1", "fd00::/8"], ["unix"]]
+)
+def test_proxies_take_addresses_networks_and_unix(trusted: list[str]) -> None:
+    assert TrustedProxies(trusted).trusted == tuple(trusted)
+
+
+@pytest.mark.parametrize(
+    "trusted", ["", "localhost", "*", "10.0.0.1/8", "10.0.0.0/33", "[::1]", "127.0.0.1:80", "Unix"]
+)
+def test_proxies_refuse_what_is_neither(trusted: str) -> None:
+    with pytest.raises(ValueError, match="holds IP addresses, networks and 'unix'") as caught:
+        TrustedProxies(["127.0.0.1", trusted])
+
+    assert repr(trusted) in str(caught.value)
+
+
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0"])
+def test_proxies_cannot_be_everybody(everybody: str) -> None:
+    with pytest.raises(ValueError, match="believe what anybody says"):
+        TrustedProxies([everybody])
+
+
+def test_proxies_are_no_single_string() -> None:
+    with pytest.raises(TypeError, match="not one string"):
+        TrustedProxies("127.0.0.1")
+
+
+def test_proxies_speak_a_known_protocol() -> None:
+    protocol: Any = "proxy-v1"
+
+    with pytest.raises(ValueError, match="not 'proxy-v1'"):
+        TrustedProxies([], protocol=protocol)
+
+
+@pytest.mark.parametrize("hops", [0, -1])
+def test_hops_that_are_not_positive_are_refused(hops: int) -> None:
+    with pytest.raises(ValueError, match="max_hops is greater than 0"):
+        TrustedProxies([], max_hops=hops)
+
+
+@pytest.mark.parametrize("hops", [1.5, math.inf, True, None, "1"])
+def test_hops_that_are_no_whole_number_are_refused(hops: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(TypeError, match="max_hops is a whole number"):
+        TrustedProxies([], max_hops=hops)
+
+
+def test_rate_has_the_documented_defaults() -> None:
+    assert dataclasses.asdict(Rate(messages=5)) == {
+        "messages": 5,
+        "bytes": math.inf,
+        "burst": 10,
+        "excess": "slow_down",
+    }
+
+
+@pytest.mark.parametrize("name", ["messages", "bytes", "burst"])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_rate_that_is_not_positive_is_refused(name: str, value: float) -> None:
+    values: dict[str, Any] = {"messages": 1, name: value}
+
+    with pytest.raises(ValueError, match=f"Rate.{name} is greater than 0"):
+        Rate(**values)
+
+
+@pytest.mark.parametrize("value", [None, "1", True])
+def test_rate_that_is_no_number_is_refused(value: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(TypeError, match=r"Rate\.messages is a number"):
+        Rate(messages=value)
+
+
+def test_rate_that_limits_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="limits messages=, bytes=, or both"):
+        Rate()
+    with pytest.raises(ValueError, match="an infinite one would limit nothing"):
+        Rate(messages=1, burst=math.inf)
+
+
+@pytest.mark.parametrize("rate", [{"messages": 0.5}, {"bytes": 0.5}])
+def test_rate_that_lets_nothing_through_is_refused(rate: dict[str, Any]) -> None:
+    Rate(**rate, burst=2)
+
+    with pytest.raises(ValueError, match="at least one message and one byte"):
+        Rate(**rate, burst=1.9)
+
+
+def test_rate_knows_what_to_do_with_excess() -> None:
+    excess: Any = "drop"
+
+    with pytest.raises(ValueError, match="not 'drop'"):
+        Rate(messages=1, excess=excess)

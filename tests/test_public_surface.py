@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import trio_ws
+import trio_ws.middleware
 import trio_ws.testing
 
 NAMES = {
@@ -21,6 +22,7 @@ NAMES = {
     "Server",
     "Limits",
     "Keepalive",
+    "TrustedProxies",
     "CloseCode",
     "WebSocketError",
     "HandshakeError",
@@ -41,9 +43,18 @@ TESTING_NAMES = {
     "stream_pair",
 }
 
+MIDDLEWARE_NAMES = {
+    "Rate",
+    "basic_auth",
+    "bearer_auth",
+    "limit_rate",
+}
+
 OBJECTS = [getattr(trio_ws, name) for name in sorted(NAMES - {"Handler"})]
 TESTING_OBJECTS = [getattr(trio_ws.testing, name) for name in sorted(TESTING_NAMES)]
-CLASSES = [public for public in OBJECTS + TESTING_OBJECTS if inspect.isclass(public)]
+MIDDLEWARE_OBJECTS = [getattr(trio_ws.middleware, name) for name in sorted(MIDDLEWARE_NAMES)]
+ALL_OBJECTS = OBJECTS + TESTING_OBJECTS + MIDDLEWARE_OBJECTS
+CLASSES = [public for public in ALL_OBJECTS if inspect.isclass(public)]
 
 
 def members(public: type) -> Iterator[tuple[str, object]]:
@@ -60,7 +71,7 @@ def members(public: type) -> Iterator[tuple[str, object]]:
 
 # Classes and functions by the name that a user would call them by.
 DOCUMENTED = {
-    **{public.__module__ + "." + public.__name__: public for public in OBJECTS + TESTING_OBJECTS},
+    **{public.__module__ + "." + public.__name__: public for public in ALL_OBJECTS},
     **{name: member for public in CLASSES for name, member in members(public)},
 }
 
@@ -77,6 +88,10 @@ def test_public_names_are_exactly_the_designed_ones() -> None:
 
 def test_public_names_of_testing_are_exactly_the_designed_ones() -> None:
     assert sorted(trio_ws.testing.__all__) == sorted(TESTING_NAMES)
+
+
+def test_public_names_of_middleware_are_exactly_the_designed_ones() -> None:
+    assert sorted(trio_ws.middleware.__all__) == sorted(MIDDLEWARE_NAMES)
 
 
 def test_nothing_else_can_be_seen_in_the_package() -> None:
@@ -97,6 +112,11 @@ def test_public_name_says_that_it_comes_from_trio_ws(public: type) -> None:
 @pytest.mark.parametrize("public", TESTING_OBJECTS, ids=lambda public: public.__name__)
 def test_name_of_the_test_kit_says_that_it_comes_from_testing(public: type) -> None:
     assert public.__module__ == "trio_ws.testing"
+
+
+@pytest.mark.parametrize("public", MIDDLEWARE_OBJECTS, ids=lambda public: public.__name__)
+def test_name_of_middleware_says_that_it_comes_from_there(public: type) -> None:
+    assert public.__module__ == "trio_ws.middleware"
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

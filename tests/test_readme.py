@@ -4,6 +4,7 @@ import ast
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -54,6 +55,19 @@ async def test_the_greeting_client_is_heard_by_the_greeting_server(
         await server.drain(10)
 
     assert "Mensagem do servidor: Olá, cliente!" in capsys.readouterr().out
+
+
+async def test_the_middleware_asks_for_the_password_and_tells_the_handler_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (block,) = [each for each in BLOCKS if "basic_auth" in each]
+    monkeypatch.setenv("ANA_PASSWORD", "segredo")
+
+    app: Any = _names_of(block, {"trio_ws": trio_ws})["app"]
+
+    async with trio_ws.testing.connect(app, "ws://ana:segredo@testserver/") as connection:
+        assert await connection.receive() == "Olá, ana!"
+    assert (await trio_ws.testing.request(app)).status == 401
 
 
 @pytest.mark.parametrize("settings", [trio_ws.Limits, trio_ws.Keepalive])

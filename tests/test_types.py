@@ -12,6 +12,7 @@ from trio_ws._types import (
     Headers,
     Response,
     check_close,
+    escaped,
     is_token,
     is_wire_code,
     status_phrase,
@@ -216,3 +217,32 @@ def test_response_survives_pickling_and_copying() -> None:
 @pytest.mark.parametrize(("status", "phrase"), [(200, "OK"), (404, "Not Found"), (299, "")])
 def test_status_phrase_is_the_standard_one_or_empty(status: int, phrase: str) -> None:
     assert status_phrase(status) == phrase
+
+
+@pytest.mark.parametrize("text", ["", "/chat", "olá, 日本", "it's", 'a "word"', "C:\\path"])
+def test_escaped_leaves_what_can_be_seen(text: str) -> None:
+    assert escaped(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\r\nb", "a\\r\\nb"),
+        ("\0\x7f\x85", "\\x00\\x7f\\x85"),
+        ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("\u2066\u2028\u200b\ufeff", "\\u2066\\u2028\\u200b\\ufeff"),
+        ("é\n", "é\\n"),
+        ("\udc80", "\\udc80"),
+        ("\\n\n", "\\\\n\\n"),
+    ],
+)
+def test_escaped_shows_what_cannot_be_seen(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+def test_escaped_is_bounded() -> None:
+    assert escaped("x" * 200) == "x" * 200
+    assert escaped("x" * 201) == "x" * 200 + "…"
+    assert len(escaped("\U0010ffff" * 10**6)) == 200 * 10 + 1
+    assert escaped("abc", 2) == "ab…"

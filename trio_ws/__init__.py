@@ -1,6 +1,6 @@
 """trio_ws: real-time WebSocket servers and clients for Trio, in which every lifetime is a block."""
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._errors import (
     ConnectionClosed,
     ConnectionClosedError,
@@ -31,6 +31,7 @@ __all__ = [
     "Response",
     "Router",
     "Server",
+    "TrustedProxies",
     "WebSocketError",
     "connect",
     "serve",

@@ -1,7 +1,10 @@
-"""`Limits` and `Keepalive`: every bound and every timeout, each documented once."""
+"""`Limits` and `Keepalive`: every bound and every timeout; `Rate`, `TrustedProxies`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
+from typing import Literal, cast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +41,21 @@ class Limits:
 
     max_head: float = 16 * 1024
     """Bytes of a request or response head; a larger request is answered 431 (414 when its first
-    line is what is long). Cookies and tokens fit; 16 KiB is what h11 and IIS allow."""
+    line is what is long). Cookies and tokens fit; 16 KiB is what h11 and IIS allow. A PROXY header
+    of a trusted proxy may have as many."""
 
     max_headers: float = 100
     """Header fields of a head; more are answered 431."""
 
     open_timeout: float = 10
-    """Seconds for name lookup, TCP, TLS and the opening handshake together (client), or for TLS
-    and the request head together (server, answered 408). Two lost packets can be made good."""
+    """Seconds for name lookup, TCP, TLS and the opening handshake together (client), or for a PROXY
+    header, TLS and the request head together (server, answered 408). Two lost packets can be made
+    good."""
 
     close_timeout: float = 5
     """Seconds for the closing handshake as a whole, from the first Close frame to the end of
-    the transport. Then the line is cut. People wait for this after Ctrl-C."""
+    the transport. Then the line is cut. People wait for this after Ctrl-C. Also for how long the
+    messages before a peer's fault may still be answered, before the fault closes the connection."""
 
     write_timeout: float = 20
     """Seconds in which a peer has to take at least one byte (16 KiB on streams that are no plain
@@ -58,6 +64,12 @@ class Limits:
     max_connections: float = math.inf
     """Connections a server serves at a time, opening handshakes included; the one too many is
     answered 503. Unlimited by default, because the operating system limits file descriptors."""
+
+    max_connections_per_address: float = math.inf
+    """Of those, connections of one remote address, or of the first 64 bits of an IPv6 one, which
+    are one customer's; the one too many is answered 429. Unlimited by default, because behind a
+    proxy, or one office's network, many clients have one address. `TrustedProxies` are not
+    counted, their clients are."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -92,6 +104,107 @@ class Keepalive:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_positive(f"Keepalive.{field.name}", getattr(self, field.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How fast a peer may send messages; see `limit_rate`. At least one of the two is limited.
+
+    What counts are whole messages; control frames are bounded otherwise, and never held up.
+
+    Raises:
+        TypeError: A value is no number.
+        ValueError: A value is not positive, nothing is limited, or no message would ever pass.
+    """
+
+    messages: float = math.inf
+    """Messages a second."""
+
+    bytes: float = math.inf
+    """Bytes a second, text in UTF-8. A message larger than that passes, and its bytes are owed."""
+
+    burst: float = 10
+    """Seconds whose messages and bytes may come at once, after a time of silence: people and mobile
+    networks are idle, and then hasty. It is also what a connection may send at its beginning."""
+
+    excess: Literal["slow_down", "close"] = "slow_down"
+    """What happens beyond. ``"slow_down"``: messages are taken no faster, and the peer feels
+    back-pressure; nothing is lost. ``"close"``: the connection is closed with 1008, and a line
+    on the log ``trio_ws.rate`` says so."""
+
+    def __post_init__(self) -> None:
+        for name in ("messages", "bytes", "burst"):
+            _check_positive(f"Rate.{name}", getattr(self, name))
+        if self.messages == self.bytes == math.inf:
+            raise ValueError("a Rate limits messages=, bytes=, or both")
+        if self.burst == math.inf:
+            raise ValueError("Rate.burst is finite; an infinite one would limit nothing")
+        if self.messages * self.burst < 1 or self.bytes * self.burst < 1:
+            raise ValueError(
+                "a Rate lets through at least one message and one byte in the time of its burst="
+            )
+        if self.excess not in {"slow_down", "close"}:
+            raise ValueError(f'Rate.excess is "slow_down" or "close", not {self.excess!r}')
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """The proxies in front of a server that are believed when they say who the client is.
+
+    Name proxies only: whoever is named can pass for any client. An address that is not named is
+    served as a client of its own, and what it says of others is ignored::
+
+        proxies = trio_ws.TrustedProxies(["10.0.0.5", "fd00:1::/64"])
+        await trio_ws.serve(handler, 8080, host=None, proxies=proxies)
+
+    ``X-Forwarded-Host`` and ``Forwarded`` are never believed: have the proxy pass ``Host`` on.
+
+    Raises:
+        TypeError: What is trusted is one string, or a count is no whole number.
+        ValueError: An address, the protocol or the count is not what it may be.
+    """
+
+    trusted: Sequence[str]
+    """IP addresses, networks such as ``10.1.0.0/16``, and ``"unix"`` for everything that comes
+    over a Unix socket or another stream without IP addresses."""
+
+    protocol: Literal["x-forwarded", "proxy-v2"] = "x-forwarded"
+    """How they say it. ``"x-forwarded"``: proxies for HTTP append the client's address to
+    ``X-Forwarded-For`` and set ``X-Forwarded-Proto``; what is malformed there is answered 400.
+    ``"proxy-v2"``: proxies for bytes send a binary header of the PROXY protocol before everything
+    else; it is required of them, and header fields are not believed."""
+
+    max_hops: int = 4
+    """Trusted proxies that a request may have come through, with ``"x-forwarded"``; beyond it is
+    answered 400. A content network, a load balancer and a sidecar are three."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.trusted, str):
+            raise TypeError("TrustedProxies.trusted is a sequence of addresses, not one string")
+        object.__setattr__(self, "trusted", tuple(self.trusted))
+        for each in self.trusted:
+            if each != "unix":
+                _check_network(each)
+        if self.protocol not in {"x-forwarded", "proxy-v2"}:
+            raise ValueError(
+                f'TrustedProxies.protocol is "x-forwarded" or "proxy-v2", not {self.protocol!r}'
+            )
+        hops = cast("object", self.max_hops)
+        if isinstance(hops, bool) or not isinstance(hops, int):
+            raise TypeError(f"TrustedProxies.max_hops is a whole number, not {hops!r}")
+        _check_positive("TrustedProxies.max_hops", hops)
+
+
+def _check_network(text: str) -> None:
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"TrustedProxies.trusted holds IP addresses, networks and 'unix', unlike {text!r}: "
+            f"{error}"
+        ) from None
+    if not network.prefixlen:
+        raise ValueError(f"to trust {text!r} is to believe what anybody says of anybody")
 
 
 def _check_positive(name: str, value: object) -> None:

@@ -69,6 +69,21 @@ def check_close(code: int, reason: str | None) -> None:
         )
 
 
+def escaped(text: str, limit: int = 200) -> str:
+    """Make a stranger's text fit for a terminal and a log: one line, bounded, nothing hidden.
+
+    What is not printable (control characters, line separators, what turns the direction of
+    writing) is written as in a Python literal, and so is the backslash beside it.
+    """
+    shown = text if len(text) <= limit else f"{text[:limit]}…"
+    if shown.isprintable():
+        return shown
+    return "".join(
+        each if each.isprintable() and each != "\\" else each.encode("unicode_escape").decode()
+        for each in shown
+    )
+
+
 def is_token(text: str) -> bool:
     """Tell whether the text is a token of RFC 9110 §5.6.2."""
     return bool(text) and _TOKEN.issuperset(text)

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto.events import Event
 
 from tests.fakes import WholeMessages, raw_frame
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, Rate, TrustedProxies
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
@@ -187,6 +187,7 @@ def make_connection(
     *,
     client: bool = True,
     limits: Limits = Limits(),  # noqa: B008 - immutable
+    rate: Rate | None = None,
 ) -> Connection:
     """Make a connection as if its opening handshake was done."""
     return Connection(
@@ -199,6 +200,7 @@ def make_connection(
         path="/chat",
         subprotocol="chat.v1",
         headers=Headers({"Server": "tests"}),
+        rate=rate,
     )
 
 
@@ -213,12 +215,14 @@ async def open_near(
     *,
     client: bool = True,
     limits: Limits = Limits(),  # noqa: B008 - immutable
+    rate: Rate | None = None,
+    keepalive: Keepalive = NO_KEEPALIVE,
     capacity: int = 64 * 1024,
 ) -> AsyncGenerator[tuple[Connection, RawPeer], None]:
     """Open a connection to a peer that does nothing by itself and is gone at the end."""
     stream, far = stream_pair(capacity)
-    connection = make_connection(stream, engine_type, client=client, limits=limits)
-    async with open_background() as background, opened(connection, background, NO_KEEPALIVE):
+    connection = make_connection(stream, engine_type, client=client, limits=limits, rate=rate)
+    async with open_background() as background, opened(connection, background, keepalive):
         try:
             yield connection, RawPeer(far, client=not client)
         finally:
@@ -321,6 +325,7 @@ async def open_service(
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
     hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable
     propagate: bool = False,
@@ -334,6 +339,7 @@ async def open_service(
                 ssl_context=ssl_context,
                 origins=origins,
                 hosts=hosts,
+                proxies=proxies,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=NO_KEEPALIVE,

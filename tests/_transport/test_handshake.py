@@ -48,6 +48,7 @@ async def test_a_request_tells_what_was_asked_for() -> None:
     assert (request.host, request.headers["x-thing"]) == ("testserver", "1")
     assert (request.upgrade, request.subprotocols, request.params) == (False, (), {})
     assert (request.remote, request.local) == ("<MemoryStream>", "<MemoryStream>")
+    assert request.secure is False
 
 
 async def test_an_opening_handshake_tells_what_is_offered() -> None:

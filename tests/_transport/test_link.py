@@ -32,6 +32,9 @@ from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._types import Message, Sendable
 from trio_ws.testing import stream_pair
 
+FINE = raw_frame(1, b"fine", masked=True)
+FAULT = raw_frame(3, masked=True)
+
 
 def open_link(
     nursery: trio.Nursery,
@@ -60,6 +63,16 @@ async def settle(link: Link, nursery: trio.Nursery) -> None:
     await link.wire.wait_stopped()
     await wait_all_tasks_blocked()
     assert not nursery.child_tasks
+
+
+def said(events: list[Event]) -> list[object]:
+    """Return what events carry: messages, the payloads of pongs, and the code of a Close."""
+    return [
+        int(event.code)
+        if isinstance(event, CloseConnection)
+        else getattr(event, "payload", getattr(event, "data", None))
+        for event in events
+    ]
 
 
 async def drain(link: Link) -> list[Message]:
@@ -353,20 +366,18 @@ async def test_a_close_by_the_application_throws_away_what_waits(
     await settle(link, nursery)
 
 
-async def test_a_fault_is_answered_before_the_messages_that_wait(
+async def test_a_fault_is_answered_behind_the_messages_that_wait(
     engine_type: EngineType, nursery: trio.Nursery
 ) -> None:
     link, peer = open_link(nursery, engine_type, capacity=1024)
     link.push_message(bytes(4096))
     await wait_all_tasks_blocked()
-    link.push_message("dropped")
+    link.push_message("not dropped")
 
     await peer.send_frame(3)
     await wait_all_tasks_blocked()
 
-    _, close = await peer.read_all()
-    assert isinstance(close, CloseConnection)
-    assert close.code == 1002
+    assert said(await peer.read_all()) == [bytes(4096), "not dropped", 1002]
     await settle(link, nursery)
 
 
@@ -385,16 +396,156 @@ async def test_a_fault_is_this_sides_close_and_the_peers_mistake(
     await settle(link, nursery)
 
 
-async def test_messages_before_a_fault_can_be_received(
+async def test_messages_before_a_fault_can_be_received_and_answered(
     engine_type: EngineType, nursery: trio.Nursery
 ) -> None:
     link, peer = open_link(nursery, engine_type)
+    await peer.stream.send_all(FINE + FAULT)
+    await wait_all_tasks_blocked()
 
-    await peer.send(TextMessage("fine"))
-    await peer.send_frame(3)
+    assert await link.inbox.receive() == "fine"
+    link.push_message("answer")
+
+    assert await drain(link) == []
+    assert said(await peer.read_all()) == ["answer", 1002]
+    assert link.closure is not None
+    assert link.closure.by == "local"
+    await settle(link, nursery)
+
+
+async def test_a_fault_waits_for_the_answer_to_the_message_just_received(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.stream.send_all(FINE)
+    assert await link.inbox.receive() == "fine"
+
+    await peer.stream.send_all(FAULT)
+    await wait_all_tasks_blocked()
+    link.push_message("answer")
+
+    assert await drain(link) == []
+    assert said(await peer.read_all()) == ["answer", 1002]
+    await settle(link, nursery)
+
+
+async def test_a_fault_takes_effect_at_once_while_the_next_message_is_waited_for(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.stream.send_all(FINE)
+    nursery.start_soon(drain, link)
+    await wait_all_tasks_blocked()
+
+    await peer.stream.send_all(FAULT)
     await link.wait_over()
 
+    assert trio.current_time() == 0
+    assert said(await peer.read_all()) == [1002]
+    await settle(link, nursery)
+
+
+async def test_a_fault_does_not_wait_for_an_application_that_was_cancelled(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.stream.send_all(FINE + FAULT)
+    await wait_all_tasks_blocked()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await link.inbox.receive()
+    still_open = link.closure is None
+    await link.wait_over()
+
+    assert still_open
+    assert trio.current_time() == 5
+    assert said(await peer.read_all()) == [1002]
+    await settle(link, nursery)
+
+
+async def test_a_fault_waits_no_longer_than_the_close_timeout(
+    engine_type: EngineType, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, limits=Limits(close_timeout=3))
+    await peer.stream.send_all(FINE + FAULT)
+    await wait_all_tasks_blocked()
+
+    mock_clock.jump(2.9)
+    await wait_all_tasks_blocked()
+    still_open = link.closure is None
+    mock_clock.jump(0.1)
+    await wait_all_tasks_blocked()
+
+    assert still_open
+    assert said(await peer.read_all()) == [1002]
     assert await drain(link) == ["fine"]
+    await settle(link, nursery)
+
+
+async def test_a_fault_that_waits_comes_before_a_close_of_the_application(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.stream.send_all(FINE + FAULT)
+    await wait_all_tasks_blocked()
+
+    link.push_message("last")
+    link.close(1000, None, "test", own=True)
+
+    assert said(await peer.read_all()) == ["last", 1002]
+    assert await drain(link) == []
+    assert isinstance(link.error(), ConnectionClosedError)
+    await settle(link, nursery)
+
+
+async def test_a_fault_that_waits_is_not_forgotten_when_the_line_ends(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    await peer.stream.send_all(FINE + FAULT)
+    await wait_all_tasks_blocked()
+
+    await peer.stream.send_eof()
+    await link.wait_over()
+
+    assert said(await peer.read_all()) == [1002]
+    assert await drain(link) == ["fine"]
+    assert link.closure is not None
+    assert int(link.closure.reason.code) == 1002
+    await settle(link, nursery)
+
+
+async def test_a_fault_that_waits_is_dropped_when_the_peer_is(
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    limits = Limits(write_timeout=2, close_timeout=3)
+    link, peer = open_link(nursery, engine_type, limits=limits, capacity=len(FINE + FAULT))
+    await peer.stream.send_all(FINE + FAULT)
+    await wait_all_tasks_blocked()
+    link.push_message(bytes(4096))
+
+    await link.wait_over()
+    await trio.sleep(2)
+
+    assert await drain(link) == ["fine"]
+    assert link.closure is not None
+    assert int(link.closure.reason.code) == 1006
+    await settle(link, nursery)
+
+
+async def test_what_follows_a_fault_that_waits_is_ignored(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type)
+    ping = raw_frame(9, b"1", masked=True)
+    await peer.stream.send_all(FINE + ping + FAULT + FINE + raw_frame(9, b"2", masked=True))
+    await wait_all_tasks_blocked()
+    await peer.send(TextMessage("more"), CloseConnection(1000))
+
+    assert await drain(link) == ["fine"]
+    assert said(await peer.read_all()) == [b"1", 1002]
+    assert link.received == 1
     await settle(link, nursery)
 
 

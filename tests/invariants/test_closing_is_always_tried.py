@@ -207,7 +207,9 @@ async def test_messages_sent_before_the_block_is_left_come_before_the_goodbye(
     assert frames[-1] == (CLOSE, b"\x03\xe8")
 
 
-async def test_goodbye_for_a_fault_overtakes_messages_that_wait(autojump_clock: MockClock) -> None:
+async def test_goodbye_for_a_fault_comes_behind_the_messages_that_wait(
+    autojump_clock: MockClock,
+) -> None:
     handler, connections = held()
     async with serving(handler, listener=MemoryListener(1000)) as served:
         peer = await served.peer()
@@ -218,7 +220,7 @@ async def test_goodbye_for_a_fault_overtakes_messages_that_wait(autojump_clock: 
 
         frames = await peer.receive_frames()
 
-    assert [len(payload) for opcode, payload in frames if opcode != CLOSE] == [60_000]
+    assert [len(payload) for opcode, payload in frames if opcode != CLOSE] == [60_000] * 2
     assert frames[-1][1].startswith(b"\x03\xf1")
 
 

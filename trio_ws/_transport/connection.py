@@ -21,7 +21,7 @@ import trio.abc
 import trio_websocket
 from trio.lowlevel import checkpoint_if_cancelled
 
-from trio_ws._config import Limits
+from trio_ws._config import Limits, Rate
 from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
@@ -90,6 +90,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         path: str,
         subprotocol: str | None,
         headers: Headers,
+        rate: Rate | None = None,
     ) -> None:
         # Typed as the one engine trio-websocket knows; only `client` is asked of it there.
         self._wsproto = cast("WSConnection", engine)
@@ -99,7 +100,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         self._local = local
         self._remote = remote
         self._close_timeout = limits.close_timeout
-        self._link = Link(stream, engine, limits, f"{peer} {describe(remote)}")
+        self._link = Link(stream, engine, limits, f"{peer} {describe(remote)}", rate)
         self._unyielded = 0
 
     @property

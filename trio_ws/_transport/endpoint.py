@@ -8,7 +8,20 @@ import trio.abc
 import trio.socket
 from trio_websocket import Endpoint
 
-__all__ = ["Endpoint", "beneath_tls", "describe", "endpoint_of", "is_loopback", "listening_at"]
+from trio_ws._protocol.forwarded import plain_address
+
+__all__ = [
+    "UNKNOWN",
+    "Endpoint",
+    "beneath_tls",
+    "describe",
+    "endpoint_of",
+    "is_loopback",
+    "listening_at",
+]
+
+UNKNOWN = "unknown"
+"""The address of a socket whose peer has gone already."""
 
 
 def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
@@ -51,10 +64,10 @@ def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endp
         name: Any = sock.getsockname() if local else sock.getpeername()
     except OSError:
         # The peer may have gone already; its connection says so when it is used.
-        return "unknown"
+        return UNKNOWN
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         return Endpoint(name[0], name[1], secure)
-    return f"unix:{name}" if isinstance(name, str) else "unknown"
+    return f"unix:{name}" if isinstance(name, str) else UNKNOWN
 
 
 def is_loopback(endpoint: Endpoint | str) -> bool:
@@ -62,8 +75,7 @@ def is_loopback(endpoint: Endpoint | str) -> bool:
     if isinstance(endpoint, str):
         return False
     # A socket that listens for both versions shows an IPv4 address as ``::ffff:127.0.0.1``.
-    mapped = endpoint.address.ipv4_mapped if endpoint.address.version == 6 else None
-    return (mapped or endpoint.address).is_loopback
+    return plain_address(endpoint.address).is_loopback
 
 
 def describe(endpoint: Endpoint | str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, Rate
 from trio_ws._errors import HandshakeError
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.http import RequestHead, refuse
@@ -31,6 +31,7 @@ class Arrival:
         head: The request.
         upgrade: The opening handshake, if it is one.
         rest: Bytes that followed the head.
+        secure: Whether the client speaks TLS.
         background: Where the tasks of a connection live.
         subprotocols: What the server speaks, best first.
         limits: What the peer may cost.
@@ -46,6 +47,7 @@ class Arrival:
         upgrade: Upgrade | None,
         *,
         rest: bytes,
+        secure: bool,
         background: trio.Nursery,
         subprotocols: Sequence[str],
         limits: Limits,
@@ -54,6 +56,9 @@ class Arrival:
         self.stream = stream
         self.remote = remote
         self.local = local
+        self.secure = secure
+        self.rate: Rate | None = None
+        """How fast the client may send; None for as fast as it can."""
         self.head = head
         self.upgrade = upgrade
         self.connection: Connection | None = None
@@ -106,6 +111,7 @@ class Arrival:
             path=self.head.target,
             subprotocol=chosen,
             headers=self.head.headers,
+            rate=self.rate,
         )
         self.answer_head = accept_head(self.upgrade, subprotocol=chosen, headers=extra)
         self.on_open(self.connection)
@@ -136,10 +142,12 @@ class Request:
     Handlers get one. They accept it, or return a `Response`, or None for 404.
     """
 
-    __slots__ = ("_arrival", "_unrouted", "params", "query")
+    __slots__ = ("_arrival", "_unrouted", "params", "query", "user")
 
     def __init__(self, arrival: Arrival) -> None:
         self._arrival = arrival
+        self.user: str | None = None
+        """Who the client is, as `basic_auth` or `bearer_auth` found out; None if nobody asked."""
         self.params: dict[str, str] = {}
         """What the patterns of routers matched, percent-decoded."""
         self.query: dict[str, str] = {}
@@ -187,8 +195,16 @@ class Request:
 
     @property
     def remote(self) -> Endpoint | str:
-        """The client's address; an `Endpoint` for TCP, a text for anything else."""
+        """The client's address; an `Endpoint` for TCP, a text for anything else.
+
+        Behind `TrustedProxies` it is what they say; a port they do not tell is 0.
+        """
         return self._arrival.remote
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client speaks TLS, with this server or with a trusted proxy."""
+        return self._arrival.secure
 
     @property
     def local(self) -> Endpoint | str:

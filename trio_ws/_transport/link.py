@@ -11,6 +11,10 @@ messages, and for an event whenever something else comes next. What remains are 
 `READ_AHEAD` and one read, in which control frames are still looked for. Taking messages out of the
 inbox sets it going again.
 
+A fault of the peer fails the connection as soon as the application has had what came before it: it
+takes effect when the application asks for more, or after `Limits.close_timeout`. Until then answers
+can still be sent; what follows the fault is read and ignored.
+
 The end comes once, as a `Closure`: by the peer's Close, by a Close of ours, by a fault, or by the
 loss of the line. From then on nothing can be sent. The inbox ends when nothing more can come: at
 once, or, after a Close of ours, when the peer's has arrived.
@@ -27,17 +31,19 @@ import trio.abc
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, Rate
 from trio_ws._errors import CloseReason, close_error
 from trio_ws._protocol.frames import Frame
+from trio_ws._transport.alarms import current_alarms
 from trio_ws._transport.inbox import Inbox
 from trio_ws._transport.keepalive import Watch
+from trio_ws._transport.metered import MeteredInbox
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._transport.wire import StreamWire, Wire
-from trio_ws._types import Message, Sendable
+from trio_ws._types import CloseCode, Message, Sendable
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
@@ -106,6 +112,25 @@ class Closure:
     """Whether the application did it itself, so that using the connection is its mistake."""
 
 
+class _PendingFault:
+    """A fault of the peer behind messages that the application is still busy with."""
+
+    __slots__ = ("_entry", "_link", "closure")
+
+    def __init__(self, link: "Link", closure: Closure, patience: float) -> None:
+        self._link = link
+        self.closure = closure
+        self._entry = current_alarms().at(trio.current_time() + patience, self)
+
+    def due(self) -> None:
+        """Wait no longer; see `Alarm`."""
+        self._link.settle_fault()
+
+    def withdraw(self) -> None:
+        """Take the alarm back."""
+        current_alarms().cancel(self._entry)
+
+
 class Link:
     """One connection's state and queues.
 
@@ -114,11 +139,14 @@ class Link:
         engine: The engine.
         limits: What the peer may cost.
         peer: How messages for people call the peer.
+        rate: How fast the peer may send; None for as fast as it can.
     """
 
     __slots__ = (
         "_deaf",
         "_over",
+        "_patience",
+        "_pending",
         "_probe",
         "_scopes",
         "_watch",
@@ -136,15 +164,16 @@ class Link:
     )
 
     def __init__(
-        self, stream: trio.abc.Stream, engine: EngineLike, limits: Limits, peer: str
+        self,
+        stream: trio.abc.Stream,
+        engine: EngineLike,
+        limits: Limits,
+        peer: str,
+        rate: Rate | None = None,
     ) -> None:
         self.engine = engine
         self.peer = peer
-        self.inbox = Inbox(
-            max_messages=limits.inbox_messages,
-            max_bytes=limits.inbox_bytes,
-            on_room=self._unblock,
-        )
+        self.inbox = self._make_inbox(limits, rate)
         self.outgoing = Outgoing(limits.outgoing_bytes)
         self.wire = self._make_wire(stream, limits)
         self.closure: Closure | None = None
@@ -155,9 +184,22 @@ class Link:
         self.received = self.sent = 0
         self.bytes_received = 0
         self._deaf = False
+        self._patience = limits.close_timeout
+        self._pending: _PendingFault | None = None
         self._probe = b""
         self._scopes: set[trio.CancelScope] | None = None
         self._watch: Watch | None = None
+
+    def _make_inbox(self, limits: Limits, rate: Rate | None) -> Inbox:
+        if rate is not None:
+            return MeteredInbox(
+                rate, limits, self.peer, on_room=self._unblock, on_excess=self._break_rule
+            )
+        return Inbox(
+            max_messages=limits.inbox_messages,
+            max_bytes=limits.inbox_bytes,
+            on_room=self._unblock,
+        )
 
     def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
         client = self.engine.client
@@ -278,23 +320,47 @@ class Link:
     def _fault(self, code: int, what: str) -> None:
         """Fail the connection, because the peer broke the protocol (RFC 6455 §7.1.7)."""
         self._deaf = True
-        reason = CloseReason(code, what)
-        if self.engine.state is ConnectionState.OPEN:
-            self._fail(Closure(reason, "local", f"{self.peer} broke the protocol: {what}"))
-        else:
+        if self.engine.state is not ConnectionState.OPEN:
             self.wire.answer_arrived(linger=True)
             self._settle()
+            return
+        detail = f"{self.peer} broke the protocol: {what}"
+        closure = Closure(CloseReason(code, what), "local", detail)
+        if self.received and not self.inbox.awaited:
+            # What came before was valid, and may be answered.
+            self._pending = _PendingFault(self, closure, self._patience)
+            self.inbox.end(self.settle_fault)
+        else:
+            self._fail(closure, drop_messages=False)
 
-    def _fail(self, closure: Closure) -> None:
-        """Say a Close ahead of everything that waits, and expect nothing more."""
+    def settle_fault(self) -> Exception:
+        """Fail the connection for a fault that waited, and return the error for using it."""
+        if (pending := self._pending) is not None:
+            self._fail(pending.closure, drop_messages=False)
+        return self.error()
+
+    def _break_rule(self, what: str) -> bool:
+        """Fail the connection, because the peer broke a rule; tell whether it was open."""
+        if self.closure is not None:
+            return False
+        self._deaf = True
+        reason = CloseReason(int(CloseCode.POLICY_VIOLATION), what)
+        closure = Closure(reason, "local", f"{self.peer} was dropped: {what}")
+        self._fail(closure, drop_messages=True)
+        return True
+
+    def _fail(self, closure: Closure, *, drop_messages: bool) -> None:
+        """Say a Close, and expect nothing more."""
         self._end(closure)
         event = CloseConnection(code=closure.reason.code, reason=str(closure.reason))
-        self.outgoing.push_close(self.engine.send(event), drop_messages=True)
+        self.outgoing.push_close(self.engine.send(event), drop_messages=drop_messages)
         self.wire.begin_close(answered=True, half_close_first=True)
         self._settle()
 
     def line_ended(self, error: BaseException | None) -> None:
         """Note the end of reading; see `WireOwner`."""
+        if self._pending is not None:
+            self.settle_fault()
         how = "ended the connection without a Close frame"
         if isinstance(error, trio.BrokenResourceError) and error.__cause__ is not None:
             how = f"lost the connection: {error.__cause__}"
@@ -322,6 +388,8 @@ class Link:
             detail: What happened, for people.
             own: The application itself closes; messages that wait are thrown away.
         """
+        if self._pending is not None:
+            self.settle_fault()
         if self.closure is None:
             self._end(Closure(CloseReason(code, reason), "local", detail, own=own))
             event = CloseConnection(code=code, reason=reason)
@@ -340,6 +408,9 @@ class Link:
         if self.closure is not None:
             return
         self.closure = closure
+        if self._pending is not None:
+            self._pending.withdraw()
+            self._pending = None
         # The scopes first: a task of the connection's nursery is cancelled, not told of an error.
         for scope in self._scopes or ():
             scope.cancel()
@@ -452,4 +523,5 @@ class Link:
         text = f"nothing was heard for {silence:g} seconds"
         detail = f"{self.peer} was dropped by the keepalive: {text}"
         self._deaf = True
-        self._fail(Closure(CloseReason(1011, f"keepalive: {text}"), "local", detail))
+        closure = Closure(CloseReason(1011, f"keepalive: {text}"), "local", detail)
+        self._fail(closure, drop_messages=True)

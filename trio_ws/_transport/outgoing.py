@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 There are two lanes. Pongs and pings overtake the messages, at frame boundaries; messages keep their
-order, and so does a Close that ends the connection in the normal way: what was sent before it is
-written before it. A Close that reports a fault drops the messages that wait.
+order, and so does a Close: what was sent before it is written before it, whoever is at fault. Only
+a Close that gives up a silent peer drops the messages that wait.
 
 Whoever writes calls `take`, which hands out whole frames, and `written` as bytes leave. Frames that
 were taken are gone from here: nobody can tear one any more by cancelling anything.
@@ -110,7 +110,7 @@ class Outgoing:
 
         Args:
             frame: The frame.
-            drop_messages: Forget the messages that wait, to report a fault without delay.
+            drop_messages: Forget the messages that wait, to say it without delay.
         """
         if drop_messages:
             self.size -= sum(map(frame_size, self._messages))

@@ -9,22 +9,19 @@ from dataclasses import dataclass
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
+from trio_ws._transport.accepting import Listener, serve_streams
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe, listening_at
 from trio_ws._transport.handshake import Handler
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.service import Service
 
-_MAX_REFUSALS = 64  # clients without room that are answered at a time; more are just closed
-
 _PORT_TRIES = 16  # how often another port is tried that is free on all addresses
 
 _logger = logging.getLogger("trio_ws.server")
-
-Listener = trio.abc.Listener[trio.abc.Stream]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +59,6 @@ class Server:
         self._listeners = listeners
         self._max_connections = max_connections
         self._streams = 0
-        self._refusing = 0
         self._listening = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._idle = trio.Event()
@@ -132,9 +128,7 @@ class Server:
                 async with trio.open_nursery() as handlers:
                     with self._listening:
                         task_status.started(self)
-                        await trio.serve_listeners(
-                            self._serve_stream, list(self._listeners), handler_nursery=handlers
-                        )
+                        await serve_streams(self._serve_stream, self._listeners, handlers)
                     self._set_idle()
         finally:
             # Whichever way it ended, whoever drains has nothing to wait for any more.
@@ -144,13 +138,13 @@ class Server:
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         if self._streams >= self._max_connections:
-            await self._refuse(stream)
+            await self._service.refuse_stream(stream)
             return
         self._streams += 1
         try:
             await self._service.serve_stream(stream)
         except (KeyboardInterrupt, SystemExit) as interrupt:
-            # Trio closes the stream once more, and there a pending cancellation takes its place.
+            # The stream is closed once more, and there a pending cancellation takes its place.
             self._interrupt = interrupt
             raise
         finally:
@@ -160,17 +154,6 @@ class Server:
     def _set_idle(self) -> None:
         if self._listening.cancel_called and not self._streams:
             self._idle.set()
-
-    async def _refuse(self, stream: trio.abc.Stream) -> None:
-        """Answer the one too many, as long as not too many of them are being answered."""
-        if self._refusing >= _MAX_REFUSALS:
-            await trio.aclose_forcefully(stream)
-            return
-        self._refusing += 1
-        try:
-            await self._service.refuse_stream(stream)
-        finally:
-            self._refusing -= 1
 
     def __repr__(self) -> str:
         where = ", ".join(map(describe, self._endpoints))
@@ -186,6 +169,7 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
     origins: Origins = None,
     hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
@@ -216,6 +200,7 @@ async def serve(
             addresses, ``localhost``, names below it, and IP addresses alone. A sequence of hosts
             such as ``example.com``, ``*.example.com``, ``example.com:8443`` or ``[::1]``: those;
             without a port, on any port. ``"*"``: any.
+        proxies: Who is believed about `Request.remote` and `Request.secure`; by default nobody.
         subprotocols: What the application speaks, best first; see `Request.accept`.
         limits: What a peer may cost.
         keepalive: When to probe a silent peer.
@@ -240,6 +225,7 @@ async def serve(
                 ssl_context=ssl_context,
                 origins=origins,
                 hosts=hosts,
+                proxies=proxies,
                 subprotocols=subprotocols,
                 limits=limits,
                 keepalive=keepalive,

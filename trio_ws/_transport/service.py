@@ -4,12 +4,13 @@ import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import cast
 
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
@@ -20,17 +21,30 @@ from trio_ws._protocol.http import (
     write_response,
 )
 from trio_ws._protocol.origin import OriginPolicy, Origins
+from trio_ws._protocol.proxy_header import ProxyHeaderError
 from trio_ws._protocol.upgrade import read_upgrade
+from trio_ws._transport.addresses import Addresses
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, describe, endpoint_of, is_loopback
+from trio_ws._transport.endpoint import (
+    Endpoint,
+    beneath_tls,
+    describe,
+    endpoint_of,
+    is_loopback,
+)
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
+from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.wire import cut, half_close, write_all
 from trio_ws._types import Response, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
 
+_MAX_REFUSALS = 64  # clients without room that are answered at a time; more are just closed
+
 _FULL = Response(503, "the server has no room for more connections\n", headers={"Retry-After": "1"})
+
+_CROWDED = Response(429, "too many connections from this address\n", headers={"Retry-After": "1"})
 
 _FAILED = Response(500, "the server failed to answer this request\n")
 
@@ -47,6 +61,16 @@ class Counters:
     failures: int = 0
 
 
+@dataclass(slots=True)
+class _Visit:
+    """Who has come on a stream."""
+
+    remote: Endpoint | str
+    """The client's address, as far as it is known."""
+    counted: bool = False
+    """Whether the address is counted."""
+
+
 class Service:
     """Serves streams with a handler.
 
@@ -56,6 +80,7 @@ class Service:
         ssl_context: Makes streams TLS.
         origins: Whose pages may open a WebSocket.
         hosts: The names to answer to.
+        proxies: Who is believed about a client's address.
         subprotocols: What the application speaks, best first.
         limits: What a peer may cost.
         keepalive: When to probe a peer.
@@ -73,6 +98,7 @@ class Service:
         ssl_context: ssl.SSLContext | None,
         origins: Origins,
         hosts: Hosts,
+        proxies: TrustedProxies | None,
         subprotocols: Sequence[str],
         limits: Limits,
         keepalive: Keepalive,
@@ -83,6 +109,7 @@ class Service:
         self._ssl_context = ssl_context
         self._origins = OriginPolicy(origins)
         self._hosts = HostPolicy(hosts)
+        self._proxies = None if proxies is None else Proxies(proxies)
         self._subprotocols = check_subprotocols(subprotocols)
         self._limits = limits
         self._keepalive = keepalive
@@ -94,6 +121,8 @@ class Service:
         self.draining: bool = False
         """Whether opening handshakes are refused with 503."""
         self._waiting: set[Arrival] = set()
+        self._addresses = Addresses(limits.max_connections_per_address)
+        self._refusing = 0
 
     def drain(self) -> None:
         """Refuse opening handshakes from now on, and tell every connection goodbye with 1001."""
@@ -109,35 +138,49 @@ class Service:
         Cancellation:
             A connection is told goodbye with 1001, then the stream is closed.
         """
-        remote = endpoint_of(stream, local=False)
+        visit = _Visit(endpoint_of(stream, local=False))
         try:
-            arrival = await self._open(stream, remote)
+            arrival = await self._open(stream, visit)
             if arrival is not None:
                 await self._serve(arrival)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             if error is self._propagated:
                 raise
             why = error.__cause__ or error
-            logger.debug("client %s went away before it was answered: %s", describe(remote), why)
+            logger.debug(
+                "client %s went away before it was answered: %s", describe(visit.remote), why
+            )
         except Exception as error:
             # A stream that breaks its contract costs nobody else anything.
             if error is self._propagated:
                 raise
-            logger.exception("serving client %s failed", describe(remote))
+            logger.exception("serving client %s failed", describe(visit.remote))
         finally:
+            if visit.counted:
+                self._addresses.leave(visit.remote)
             await cut(stream)
 
-    async def refuse_stream(self, stream: trio.abc.Stream) -> None:
-        """Answer 503 without reading a request, and close the stream."""
+    async def refuse_stream(self, stream: trio.abc.Stream, response: Response = _FULL) -> None:
+        """Answer without reading a request, unless too many get that already, and close the stream.
+
+        Args:
+            stream: The stream.
+            response: The answer; by default 503.
+        """
         self.counters.refused += 1
+        if self._refusing >= _MAX_REFUSALS:
+            await cut(stream)
+            return
+        self._refusing += 1
         try:
             with trio.move_on_after(self._limits.open_timeout):
-                await self._answer(await self._secure(stream), _FULL)
+                await self._answer(await self._secure(stream), response)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             logger.debug("a client that found no room did not wait for its 503")
         except Exception:
             logger.exception("answering a client that found no room failed")
         finally:
+            self._refusing -= 1
             await cut(stream)
 
     async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream:
@@ -148,14 +191,18 @@ class Service:
         await secure.do_handshake()
         return secure
 
-    async def _open(self, stream: trio.abc.Stream, remote: Endpoint | str) -> Arrival | None:
+    async def _open(self, stream: trio.abc.Stream, visit: _Visit) -> Arrival | None:
         """Get the request within `Limits.open_timeout`, or answer why not."""
         buffer = HeadBuffer(self._limits.max_head)
         secure = stream
         try:
             with trio.move_on_after(self._limits.open_timeout):
+                visit.remote = await self._introduce(stream, visit.remote)
+                if not self._enter(visit):
+                    await self.refuse_stream(stream, _CROWDED)
+                    return None
                 secure = await self._secure(stream)
-                return await self._read_head(secure, remote, buffer)
+                return await self._read_head(secure, visit, buffer)
             if not buffer:
                 # Browsers open connections ahead of need; there is nothing to answer.
                 return None
@@ -165,23 +212,55 @@ class Service:
             logger.debug("refused a request: %s", ascii(str(refusal)))
             await self._answer(secure, refusal.response)
             return None
+        except ProxyHeaderError as error:
+            self.counters.refused += 1
+            # Not a stranger's doing: one of the two is not set up for the other.
+            logger.warning("no PROXY header from the proxy %s: %s", describe(visit.remote), error)
+            return None
+
+    async def _introduce(self, stream: trio.abc.Stream, peer: Endpoint | str) -> Endpoint | str:
+        """Return the client's address as a proxy tells it before all else, or that of the peer."""
+        proxies = self._proxies
+        if proxies is None or not proxies.speak_first or not proxies.include(peer):
+            return peer
+        secure = self._ssl_context is not None or beneath_tls(stream) is not stream
+        max_size = self._limits.max_head
+        return await proxies.read_header(stream, peer, secure=secure, max_size=max_size)
+
+    def _enter(self, visit: _Visit) -> bool:
+        """Count a client, unless its address has too many already; a proxy is no client."""
+        if visit.counted or self._limits.max_connections_per_address == inf:
+            return True
+        if self._proxies is not None and self._proxies.include(visit.remote):
+            return True
+        visit.counted = self._addresses.enter(visit.remote)
+        return visit.counted
 
     async def _read_head(
-        self, stream: trio.abc.Stream, remote: Endpoint | str, buffer: HeadBuffer
+        self, stream: trio.abc.Stream, visit: _Visit, buffer: HeadBuffer
     ) -> Arrival | None:
         read_size = int(min(64 * 1024, self._limits.max_head + 1))
         while data := await stream.receive_some(read_size):
             if (found := buffer.feed(data)) is not None:
-                return self._arrive(stream, remote, *found)
+                return self._arrive(stream, visit, *found)
         return None
 
-    def _arrive(
-        self, stream: trio.abc.Stream, remote: Endpoint | str, raw: bytes, rest: bytes
-    ) -> Arrival:
+    def _arrive(self, stream: trio.abc.Stream, visit: _Visit, raw: bytes, rest: bytes) -> Arrival:
         head = read_request(raw, max_headers=self._limits.max_headers)
         self.counters.requests += 1
+        secure = beneath_tls(stream) is not stream
         local = endpoint_of(stream, local=True)
-        why = self._hosts.refusal(head.authority, is_loopback=is_loopback(local))
+        private = is_loopback(local)
+        proxies = self._proxies
+        if proxies is not None and proxies.include(endpoint_of(stream, local=False)):
+            # What the whole world may ask for comes to this machine by its proxy.
+            private = False
+            if not proxies.speak_first:
+                peer = visit.remote
+                visit.remote, secure = proxies.read_fields(head.headers, peer, secure=secure)
+                if not self._enter(visit):
+                    raise RequestError(_CROWDED)
+        why = self._hosts.refusal(head.authority, is_loopback=private)
         if why is not None:
             raise refuse(421, why)
         upgrade = read_upgrade(head)
@@ -194,10 +273,11 @@ class Service:
         return Arrival(
             stream,
             local,
-            remote,
+            visit.remote,
             head,
             upgrade,
             rest=rest,
+            secure=secure,
             background=self._background,
             subprotocols=self._subprotocols,
             limits=self._limits,

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.http import Exchange
@@ -43,6 +43,7 @@ async def connect(
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     origins: Origins = None,
     hosts: Hosts = None,
+    proxies: TrustedProxies | None = None,
     server_subprotocols: Sequence[str] = (),
     server_limits: Limits | None = None,
     server_keepalive: Keepalive | None = None,
@@ -69,6 +70,7 @@ async def connect(
         keepalive: The client's.
         origins: As for `trio_ws.serve`.
         hosts: As for `trio_ws.serve`; here None means any.
+        proxies: As for `trio_ws.serve`; a client in memory is one of ``"unix"``.
         server_subprotocols: As ``subprotocols`` for `trio_ws.serve`.
         server_limits: The server's; by default the same as the client's.
         server_keepalive: The server's; by default the same as the client's.
@@ -91,6 +93,7 @@ async def connect(
             handler,
             origins=origins,
             hosts=hosts,
+            proxies=proxies,
             subprotocols=server_subprotocols,
             limits=server_limits or limits,
             keepalive=server_keepalive or keepalive,
@@ -115,6 +118,7 @@ async def _serving(
     *,
     origins: Origins,
     hosts: Hosts,
+    proxies: TrustedProxies | None,
     subprotocols: Sequence[str],
     limits: Limits,
     keepalive: Keepalive,
@@ -133,6 +137,7 @@ async def _serving(
             ssl_context=None,
             origins=origins,
             hosts=hosts,
+            proxies=proxies,
             subprotocols=subprotocols,
             limits=limits,
             keepalive=keepalive,
@@ -231,6 +236,7 @@ async def request(
         handler,
         origins=None,
         hosts=None,
+        proxies=None,
         subprotocols=(),
         limits=limits,
         keepalive=Keepalive(),
