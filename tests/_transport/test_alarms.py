@@ -230,3 +230,19 @@ async def test_a_run_has_alarms_of_its_own() -> None:
         return current_alarms()
 
     assert await trio.to_thread.run_sync(trio.run, inner) is not current_alarms()
+
+
+async def test_cancelled_alarms_do_not_pile_up(autojump_clock: MockClock) -> None:
+    alarms = current_alarms()
+    kept = [Bell() for _ in range(10)]
+    for bell in kept:
+        alarms.at(5, bell)
+
+    sizes: list[int] = []
+    for _ in range(1000):
+        alarms.cancel(alarms.at(1, Bell()))
+        sizes.append(len(alarms._heap))  # noqa: SLF001 - it is the heap that must not grow
+
+    await trio.sleep(10)
+    assert max(sizes) <= 2 * 11 + 64
+    assert [bell.rung for bell in kept] == [[5]] * 10

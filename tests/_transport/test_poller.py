@@ -1,5 +1,6 @@
 """`Poller` serves every ready socket once a round, and lives from the first to the last."""
 
+import os
 import select
 import selectors
 import socket
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport.poller import (
@@ -37,11 +38,14 @@ class Served(Polled):
         self.readies: list[int] = []
         self.flushes = 0
         self.replacements = 0
+        self.interest = READ
+        self.useful = True
 
-    def ready(self, interest: int, now: float, /) -> None:
+    def ready(self, interest: int, now: float, /) -> bool:
         assert now <= trio.current_time()
         self.readies.append(interest)
         self._then()
+        return self.useful
 
     def flush(self) -> None:
         self.flushes += 1
@@ -445,3 +449,205 @@ async def test_other_tasks_run_in_a_round_that_reads_much() -> None:
     # 200 sockets with 128 KiB each, and a pause after every 4 MiB. Tasks that are ready have their
     # step in any order, so two parts of the round may lie between two steps of another task.
     assert max(map(rounds.count, set(rounds))) <= 64
+
+
+@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
+def test_to_watch_no_more_never_fails(make: Callable[[], Watcher]) -> None:
+    watcher = make()
+    here, there = socket.socketpair()
+    fd = here.fileno()
+    watcher.watch(fd, 0, 0)
+    watcher.watch(fd, READ, 0)
+
+    with there:
+        here.close()
+        watcher.watch(fd, 0, READ)
+    watcher.close()
+
+
+@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
+def test_a_number_that_is_watched_already_can_be_watched_by_its_next_owner(
+    make: Callable[[], Watcher],
+) -> None:
+    watcher = make()
+    here, there = socket.socketpair()
+    with there:
+        fd = here.fileno()
+        watcher.watch(fd, READ, 0)
+        with socket.socket(fileno=here.detach()):
+            watcher.watch(fd, WRITE, 0)
+
+            seen = list(watcher.ready())
+            watcher.watch(fd, 0, WRITE)
+    watcher.close()
+
+    assert seen == [(fd, WRITE)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_nobody_uses_is_not_reported_for_ever(known: bool) -> None:
+    poller = Poller(make_selector_watcher())
+    keeper, stale = Served(), Served()
+    stale.useful = stale.interest = 0  # type: ignore[assignment]  # it has no use for any event
+    here, there = socket.socketpair()
+    with here, there:
+        copy = os.dup(here.fileno())
+        poller.add(copy + 1000, keeper)
+        if known:
+            poller.add(here.fileno(), stale)
+        poller.watch(here.fileno(), READ, 0)
+        there.send(b"x")
+
+        # It would never come to rest.
+        await wait_all_tasks_blocked()
+        os.close(copy)
+        poller.remove(here.fileno(), stale)
+        poller.remove(copy + 1000, keeper)
+
+    assert len(stale.readies) == (2 if known else 0)
+
+
+async def test_all_others_are_watched_as_before_when_all_is_watched_anew() -> None:
+    poller = Poller(make_selector_watcher())
+    ours, theirs = socket.socketpair()
+    here, there = socket.socketpair()
+    with here, there, ours, theirs:
+        served = Served(lambda: ours.recv(10))
+        gone = Served()
+        poller.add(ours.fileno(), served)
+        poller.watch(ours.fileno(), READ, 0)
+        # Its descriptor is none, so it cannot be watched.
+        poller.add(100_000, gone)
+        poller.watch(here.fileno(), READ, 0)
+        there.send(b"x")
+        await wait_all_tasks_blocked()
+
+        theirs.send(b"x")
+        await wait_all_tasks_blocked()
+        poller.remove(100_000, gone)
+        poller.remove(ours.fileno(), served)
+
+    assert served.readies == [READ]
+
+
+async def test_watching_anew_waits_for_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = poller_module.make_watcher
+    tries: list[int] = []
+
+    def make_watcher() -> Watcher | None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(24, "Too many open files")
+        return make()
+
+    monkeypatch.setattr(poller_module, "make_watcher", make_watcher)
+    poller = Poller(make_selector_watcher())
+    served = Served()
+    here, there = socket.socketpair()
+    with here, there:
+        poller.add(100_000, served)
+        poller.watch(here.fileno(), READ, 0)
+        there.send(b"x")
+        await wait_all_tasks_blocked()
+        poller.remove(100_000, served)
+
+    assert len(tries) == 3
+
+
+async def test_a_fault_while_serving_costs_that_socket_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    faulty, other = Served(lambda: 1 // 0), Served()
+    poller.add(1001, faulty)
+    poller.add(1002, other)
+
+    poller.flush_soon(faulty)
+    poller.flush_soon(other)
+    watcher.ring((1001, READ), (1002, READ))
+    await wait_all_tasks_blocked()
+    watcher.ring((1001, READ), (1002, READ))
+    await wait_all_tasks_blocked()
+    poller.remove(1002, other)
+
+    assert (len(faulty.readies), len(other.readies), other.flushes) == (1, 2, 1)
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+    assert watcher.watched == [(1001, 0, READ)]
+
+
+async def test_a_large_backlog_is_flushed_in_rounds() -> None:
+    poller = Poller(SpyWatcher())
+    flushed: list[int] = []
+    served = Served(lambda: flushed.append(len(flushed)))
+    poller.add(1001, served)
+    steps: list[int] = []
+
+    for _ in range(1000):
+        poller.flush_soon(served)
+    while len(flushed) < 1000:
+        await trio.lowlevel.checkpoint()
+        steps.append(len(flushed))
+    poller.remove(1001, served)
+
+    assert len(set(steps)) > 2
+
+
+def test_a_connection_of_a_system_task_says_goodbye_at_the_end_of_the_run(
+    autojump_clock: MockClock,
+) -> None:
+    pollers: list[Poller] = []
+    served = Served()
+
+    async def connection() -> None:
+        poller = Poller(SpyWatcher())
+        pollers.append(poller)
+        poller.add(1001, served)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+                poller.flush_soon(served)
+                await trio.sleep(1)
+                poller.remove(1001, served)
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(connection)
+        await wait_all_tasks_blocked()
+
+    trio.run(main, clock=autojump_clock)
+
+    assert (served.flushes, pollers[0].ended) == (1, True)
+
+
+def test_the_shared_tasks_outlive_the_run_by_their_grace_only(autojump_clock: MockClock) -> None:
+    served = Served()
+    watcher = SpyWatcher()
+
+    async def main() -> Poller:
+        poller = Poller(watcher)
+        poller.add(1001, served)
+        await wait_all_tasks_blocked()
+        return poller
+
+    poller = trio.run(main, clock=autojump_clock)
+
+    assert (poller.ended, watcher.closed) == (True, True)
+    # Whoever comes now is served at once, and watches nothing.
+    poller.flush_soon(served)
+    poller.watch(1001, READ, 0)
+    assert (served.flushes, watcher.watched) == (1, [])
+
+
+async def test_there_is_no_poller_while_no_descriptor_is_free(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Watcher | None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
+    monkeypatch.setattr(poller_module, "make_watcher", fail)
+
+    assert current_poller() is None
+    assert "Too many open files" in caplog.text

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import trio
 
+_SPARE = 64  # cancelled alarms beside as many as are set that may stay until their time
+
 _MAX_ROUND = 256  # alarms called before all other tasks have their step
 
 
@@ -42,6 +44,7 @@ class Alarms:
         self._running = False
         self._sleep = trio.CancelScope()
 
+    @trio.lowlevel.enable_ki_protection
     def at(self, time: float, alarm: Alarm) -> Entry:
         """Call an alarm at a time of `trio.current_time`; never, if that is infinite."""
         entry = Entry(alarm)
@@ -57,16 +60,22 @@ class Alarms:
             self._sleep.cancel()
         return entry
 
+    @trio.lowlevel.enable_ki_protection
     def cancel(self, entry: Entry) -> None:
         """Take an alarm back; one that was called already does not mind."""
         if entry.alarm is None:
             return
-        # It stays in the heap until its time; what it would have called does not.
+        # It stays in the heap until its time, or until most of the heap is like it; what it would
+        # have called does not.
         entry.alarm = None
         self._set -= 1
         if not self._set:
             self._heap.clear()
             self._sleep.cancel()
+        elif len(self._heap) > 2 * self._set + _SPARE:
+            # In place: whoever cancels may have been called out of a loop over it.
+            self._heap[:] = [item for item in self._heap if item[2].alarm is not None]
+            heapq.heapify(self._heap)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:

@@ -15,12 +15,18 @@ is watched by the epoll like one that is to be read.
 
 Both begin with the first socket and end with the last. Whatever goes wrong with one socket stays
 with that socket.
+
+The system forgets a closed descriptor by itself, unless there is a copy of it: then it reports,
+for ever, what nobody knows any more, or what another socket of the same number does not have. An
+event that is of no use twice running is taken for that, and all is watched anew.
 """
 
+import logging
 import os
 import select
 import selectors
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -34,17 +40,30 @@ _MAX_EVENTS = 256  # sockets served in one round, so that a round stays short
 
 _MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
 
+_MAX_FLUSHES = 256  # sockets written to before all other tasks have their step
+
+_GRACE = 10.0  # seconds in which what is left at the end of a run can say goodbye
+
+_logger = logging.getLogger("trio_ws.wire")
+
 
 class Polled(Protocol):
-    """What the poller serves. Neither method may raise."""
+    """What the poller serves. A method that raises costs this one its place."""
 
-    def ready(self, interest: int, now: float, /) -> None:
+    interest: int
+    """What it is watched for."""
+
+    def ready(self, interest: int, now: float, /) -> bool:
         """Read once, or write on, as far as it is wanted.
 
         Args:
             interest: `READ`, `WRITE` or both; an error of the socket counts as both.
             now: `trio.current_time`.
+
+        Returns:
+            Whether there was something to do.
         """
+        ...
 
     def flush(self) -> None:
         """Write what waits."""
@@ -65,14 +84,19 @@ class Poller:
         self._buffers = [bytearray(READ_SIZE)]
         self._view = memoryview(self._buffers[0])
         self._read_in_round = 0
-        self._serving = trio.CancelScope()
+        # Events of the last round that were of no use.
+        self._useless: set[int] = set()
+        self._closed = False
+        # Connections of system tasks are still there at the end of a run, and say goodbye.
+        self._serving = trio.CancelScope(shield=True)
         trio.lowlevel.spawn_system_task(self._serve)
 
     @property
     def ended(self) -> bool:
         """Whether the last socket has left; `current_poller` gives another one."""
-        return self._serving.cancel_called
+        return self._closed or self._serving.cancel_called
 
+    @trio.lowlevel.enable_ki_protection
     def add(self, fd: int, polled: Polled) -> None:
         """Know a socket from now on; `watch` says for what."""
         stale = self._sockets.get(fd)
@@ -80,6 +104,7 @@ class Poller:
         if stale is not None:
             stale.replaced()
 
+    @trio.lowlevel.enable_ki_protection
     def remove(self, fd: int, polled: Polled) -> None:
         """Forget a socket, before its descriptor is closed; with the last one the tasks end."""
         if self._sockets.get(fd) is polled:
@@ -96,8 +121,13 @@ class Poller:
             fd: Its descriptor.
             interest: `READ`, `WRITE`, both or 0.
             before: What it was watched for until now.
+
+        Raises:
+            OSError: The system does not watch it: there is no memory for that, or it is closed.
+                To watch for nothing always succeeds.
         """
-        self._watcher.watch(fd, interest, before)
+        if not self._closed:
+            self._watcher.watch(fd, interest, before)
 
     def read(self, fd: int) -> memoryview:
         """Read once from a descriptor.
@@ -112,8 +142,12 @@ class Poller:
         self._read_in_round += count
         return self._view[:count]
 
+    @trio.lowlevel.enable_ki_protection
     def flush_soon(self, polled: Polled) -> None:
         """Have `flush` called after the tasks of this tick have had their step."""
+        if self._closed:
+            polled.flush()
+            return
         self._unwritten.append(polled)
         if self._idle_flusher is not None:
             trio.lowlevel.reschedule(self._idle_flusher)
@@ -122,27 +156,76 @@ class Poller:
     @trio.lowlevel.enable_ki_protection
     async def _serve(self) -> None:
         try:
-            with self._serving:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._poll)
-                    nursery.start_soon(self._flush)
+            async with trio.open_nursery() as outer:
+                outer.start_soon(self._bound_the_end)
+                with self._serving:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._poll)
+                        nursery.start_soon(self._flush)
+                outer.cancel_scope.cancel()
         finally:
+            self._closed = True
+            if _current.get() is self:
+                _current.set(None)
             self._watcher.close()
+
+    async def _bound_the_end(self) -> None:
+        """Give the shield of the shared tasks a deadline when the run ends."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self._sockets:
+                self._serving.deadline = trio.current_time() + _GRACE
+            else:
+                self._serving.cancel()
 
     @trio.lowlevel.enable_ki_protection
     async def _poll(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._watcher.fileno())
             now = trio.current_time()
+            useless: set[int] = set()
             for fd, interest in self._watcher.ready():
-                # One that was served before it in this round may have removed it.
-                if (polled := self._sockets.get(fd)) is not None:
-                    polled.ready(interest, now)
+                if not self._serve_one(fd, interest, now):
+                    useless.add(fd)
                 if self._read_in_round >= _MAX_BYTES:
                     self._read_in_round = 0
                     await trio.lowlevel.checkpoint()
                     now = trio.current_time()
             self._read_in_round = 0
+            if useless & self._useless:
+                self._watch_anew()
+                useless.clear()
+            self._useless = useless
+
+    def _serve_one(self, fd: int, interest: int, now: float) -> bool:
+        """Tell a socket that it is ready; return whether that was of use to anybody."""
+        # One that was served before it in this round may have removed it.
+        polled = self._sockets.get(fd)
+        if polled is None:
+            return False
+        try:
+            return polled.ready(interest, now)
+        except Exception:
+            _logger.exception("serving a socket failed; it is not served any more")
+            del self._sockets[fd]
+            self._watcher.watch(fd, 0, polled.interest)
+            return True
+
+    def _watch_anew(self) -> None:
+        """Forget what the system still watches, and nobody knows."""
+        try:
+            watcher = make_watcher()
+        except OSError:
+            # No descriptor is free; the next round will ask again.
+            return
+        assert watcher is not None
+        for fd, polled in self._sockets.items():
+            # Closed behind our back: its own next read or write will tell.
+            with suppress(OSError):
+                watcher.watch(fd, polled.interest, 0)
+        self._watcher.close()
+        self._watcher = watcher
 
     @trio.lowlevel.enable_ki_protection
     async def _flush(self) -> None:
@@ -150,12 +233,20 @@ class Poller:
             if not self._unwritten:
                 self._idle_flusher = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
-            unwritten, self._unwritten = self._unwritten, []
+            unwritten = self._unwritten[:_MAX_FLUSHES]
+            del self._unwritten[:_MAX_FLUSHES]
             for polled in unwritten:
-                polled.flush()
+                self._flush_one(polled)
             if self._unwritten:
                 # A large backlog is written in rounds, between those of all other tasks.
                 await trio.lowlevel.checkpoint()
+
+    @staticmethod
+    def _flush_one(polled: Polled) -> None:
+        try:
+            polled.flush()
+        except Exception:
+            _logger.exception("writing to a socket failed")
 
     def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
         self._idle_flusher = None
@@ -197,11 +288,18 @@ class EpollWatcher:
         """Change what a descriptor is watched for."""
         # Without an interest it has to go: a hang-up is reported whatever one asks for.
         if not interest:
-            self._epoll.unregister(fd)
+            if before:
+                # Of a descriptor that was closed the system knows nothing any more.
+                with suppress(OSError):
+                    self._epoll.unregister(fd)
         elif before:
             self._epoll.modify(fd, interest)
         else:
-            self._epoll.register(fd, interest)
+            try:
+                self._epoll.register(fd, interest)
+            except FileExistsError:
+                # The same open file under the same number, in a socket object that is a new one.
+                self._epoll.modify(fd, interest)
 
     def ready(self) -> Iterable[tuple[int, int]]:
         """Return descriptors that are ready, and for what, at most `_MAX_EVENTS`."""
@@ -258,11 +356,13 @@ class SelectorWatcher:
         mask = (selectors.EVENT_READ if interest & READ else 0) | (
             selectors.EVENT_WRITE if interest & WRITE else 0
         )
-        if not mask:
-            self._selector.unregister(fd)
-        elif before:
+        if before and mask:
             self._selector.modify(fd, mask)
-        else:
+            return
+        # It may know the number still, from a socket that somebody else has closed.
+        with suppress(KeyError, OSError):
+            self._selector.unregister(fd)
+        if mask:
             self._selector.register(fd, mask)
 
     def ready(self) -> Iterable[tuple[int, int]]:
@@ -298,8 +398,15 @@ def current_poller() -> Poller | None:
     """
     poller = _current.get()
     if poller is None and os.environ.get("TRIO_WS_NO_POLLER") != "1":
-        watcher = make_watcher()
-        if watcher is not None:
-            poller = Poller(watcher)
-            _current.set(poller)
+        poller = _make_poller()
+        _current.set(poller)
     return poller
+
+
+def _make_poller() -> Poller | None:
+    try:
+        watcher = make_watcher()
+    except OSError as error:
+        _logger.warning("no poller can be had now, tasks do its work: %s", error)
+        return None
+    return None if watcher is None else Poller(watcher)

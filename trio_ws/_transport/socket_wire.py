@@ -29,7 +29,7 @@ class SocketWire(Wire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
-    __slots__ = ("_entry", "_fd", "_fileno", "_interest", "_poller", "_progress", "_unwritten")
+    __slots__ = ("_entry", "_fd", "_fileno", "_poller", "_progress", "_unwritten", "interest")
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class SocketWire(Wire):
         self._poller = poller
         self._fileno = stream.socket.fileno
         self._fd = stream.socket.fileno()
-        self._interest = 0
+        self.interest = 0
         # What a write has left of what was taken; at most two buffers.
         self._unwritten: Sequence[bytes | memoryview] = ()
         self._progress = 0.0
@@ -67,7 +67,9 @@ class SocketWire(Wire):
         if self._poller.ended:
             # Its last socket has left between the making of this wire and its start.
             poller = current_poller()
-            assert poller is not None
+            if poller is None:
+                self._reading_ended(trio.BrokenResourceError("no socket can be watched now"))
+                return
             self._poller = poller
         self._poller.add(self._fd, self)
         try:
@@ -77,45 +79,47 @@ class SocketWire(Wire):
             self._failed(failure)
 
     def _watch(self, interest: int) -> None:
-        if interest == self._interest:
-            return
-        before, self._interest = self._interest, interest
-        if self._fileno() != self._fd:
-            # Closed by somebody else; the system has forgotten it already.
-            return
-        self._poller.watch(self._fd, interest, before)
+        # A socket that was closed by somebody else the system has forgotten already, or will, when
+        # the poller sees that its events are of no use.
+        if interest != self.interest and self._is_ours():
+            self._poller.watch(self._fd, interest, self.interest)
+        self.interest = interest
 
-    def ready(self, interest: int, now: float) -> None:
+    def ready(self, interest: int, now: float) -> bool:
         """Read once, or write on; see `Polled`."""
+        interest &= self.interest
         try:
-            if interest & WRITE and self._interest & WRITE:
+            if interest & WRITE:
                 self.flush()
             # Writing may have brought the end of reading.
-            if interest & self._interest & READ:
-                self._read(now)
+            if interest & self.interest & READ:
+                return self._read(now)
         except Exception as failure:  # noqa: BLE001 - it is logged
             self._failed(failure)
+        return interest != 0
 
     def _failed(self, failure: Exception) -> None:
         # A fault of ours costs this connection, and no other one.
         _logger.error("reading failed; the connection is dropped", exc_info=failure)
         self._end_reading(failure)
 
-    def _read(self, now: float) -> None:
+    def _read(self, now: float) -> bool:
+        """Read once; tell whether there was anything."""
         if not self._is_ours():
             self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
-            return
+            return False
         try:
             data = self._poller.read(self._fd)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self._end_reading(_broken(error))
-            return
+            return True
         if not data:
             self._end_reading(None)
         elif not self._hand_over(data, now):
-            self._watch(self._interest & ~READ)
+            self._watch(self.interest & ~READ)
+        return True
 
     def _is_ours(self) -> bool:
         """Tell whether the descriptor is still this socket's.
@@ -127,17 +131,22 @@ class SocketWire(Wire):
 
     def replaced(self) -> None:
         """Note that another socket has the descriptor; see `Polled`."""
-        self._interest = 0
+        self.interest = 0
         self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
 
     def _end_reading(self, error: BaseException | None) -> None:
-        self._watch(self._interest & ~READ)
+        self._watch(self.interest & ~READ)
         if self._reading:
             self._reading_ended(error)
 
     def _go_on(self) -> None:
-        if self._reading:
-            self._watch(self._interest | READ)
+        if not self._reading:
+            return
+        try:
+            self._watch(self.interest | READ)
+        except OSError as error:
+            # Whoever has just received a message is not to be blamed for that.
+            self._end_reading(_broken(error))
 
     def _start_writing(self) -> None:
         self._poller.flush_soon(self)
@@ -191,8 +200,8 @@ class SocketWire(Wire):
         return not self._unwritten
 
     def _written(self) -> None:
-        if self._interest & WRITE:
-            self._watch(self._interest & ~WRITE)
+        if self.interest & WRITE:
+            self._watch(self.interest & ~WRITE)
         self._unwritten = ()
         if self._entry is not None:
             current_alarms().cancel(self._entry)
@@ -200,7 +209,7 @@ class SocketWire(Wire):
         self._writing_ended()
 
     def _wait_writable(self) -> None:
-        self._watch(self._interest | WRITE)
+        self._watch(self.interest | WRITE)
         if self._entry is None:
             self._progress = trio.current_time()
             self._set_alarm()
