@@ -213,4 +213,3 @@ class Outgoing:
 def frame_size(frame: Frame) -> int:
     """Return the bytes of a frame."""
     return len(frame[0]) + len(frame[1]) if isinstance(frame, tuple) else len(frame)
-
