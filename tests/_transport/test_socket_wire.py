@@ -623,6 +623,63 @@ async def test_a_wire_gets_another_poller_when_its_own_has_ended(
     assert data == b"written"
 
 
+async def test_a_wire_for_which_no_other_poller_can_be_had_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", "1")
+    async with open_bench(start=False) as bench:
+        other = Bench(bench.nursery, client=False, write_timeout=20)
+        bench.poller.add(1001, other.wire)
+        bench.poller.remove(1001, other.wire)
+
+        bench.wire.start(bench.nursery, b"")
+
+        (error,) = bench.owner.ends
+        assert isinstance(error, trio.BrokenResourceError)
+        bench.wire.abort()
+        await bench.wire.wait_stopped()
+        await other.stream.aclose()
+        await other.peer.aclose()
+
+
+def refuse(_fd: int, interest: int, _before: int) -> None:
+    if interest:
+        raise OSError(28, "No space left on device")
+
+
+async def test_a_socket_that_the_system_does_not_watch_ends_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_bench(start=False) as bench:
+        monkeypatch.setattr(bench.poller, "watch", refuse)
+
+        bench.wire.start(bench.nursery, b"")
+
+        (error,) = bench.owner.ends
+        assert isinstance(error, OSError)
+        assert error.errno == 28
+        assert len(caplog.records) == 1
+        bench.wire.abort()
+        await bench.wire.wait_stopped()
+
+
+async def test_a_socket_that_cannot_be_watched_again_ends_and_blames_no_receiver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_bench() as bench:
+        bench.owner.reads_on = False
+        await bench.peer.send_all(b"data")
+        await wait_all_tasks_blocked()
+        monkeypatch.setattr(bench.poller, "watch", refuse)
+
+        bench.wire.resume()
+
+        (error,) = bench.owner.ends
+        assert isinstance(error, trio.BrokenResourceError)
+        bench.wire.abort()
+        await bench.wire.wait_stopped()
+
+
 async def test_a_wire_serves_a_tcp_connection_on_the_loopback_interface(
     nursery: trio.Nursery,
 ) -> None:
