@@ -8,7 +8,7 @@ from typing import Any, Self
 import trio
 import trio_websocket
 
-from trio_ws._types import Response, status_phrase
+from trio_ws._types import Response, escaped, status_phrase
 
 
 # The class of trio-websocket has a dictionary; slots would not spare it.
@@ -72,7 +72,7 @@ class HandshakeRejected(HandshakeError, trio_websocket.ConnectionRejected):
         text = f"{self.url} answered {status} instead of opening a WebSocket"
         location = self.response.headers.get("Location")
         if location and self.response.status in _REDIRECTS:
-            text += f"; it points to {location!r}, and redirects are not followed"
+            text += f"; it points to '{escaped(location)}', and redirects are not followed"
         first_line = self.response.text.strip().partition("\n")[0][:200]
         return f"{text}: {first_line!r}" if first_line else text
 

@@ -159,6 +159,8 @@ def test_another_listener_is_described_by_its_type() -> None:
     ("endpoint", "text"),
     [
         ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("unix:/tmp/\x1b[31m\n", r"unix:/tmp/\x1b[31m\n"),
+        ("unix:/" + "x" * 1000, "unix:/" + "x" * 194 + "…"),
         (Endpoint("127.0.0.1", 80, False), "127.0.0.1:80"),
         (Endpoint("::1", 8080, True), "[::1]:8080"),
     ],

@@ -135,7 +135,7 @@ async def test_a_handler_that_fails_before_it_accepts_is_answered_500(
     assert status_of(answer) == 500
     (record,) = errors_in(caplog)
     assert record.exc_info is not None
-    assert record.getMessage() == "the handler of '/' failed"
+    assert record.getMessage() == "the handler of / failed"
 
 
 async def test_a_handler_that_fails_after_it_accepted_closes_with_1011_and_no_other(

@@ -26,7 +26,7 @@ from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
 from trio_ws._transport.tasks import open_tasks
-from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close
+from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, escaped
 
 if TYPE_CHECKING:
     from wsproto import WSConnection
@@ -409,7 +409,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         queued = f", {len(self._link.inbox)} queued" if len(self._link.inbox) else ""
         waiting = self._link.outgoing.size
         outgoing = f", {waiting} bytes outgoing" if waiting else ""
-        where = f"{self._path} {describe(self._remote)}"
+        where = f"{escaped(self._path or '')} {describe(self._remote)}"
         return f"<Connection {side} {where} {state}{queued}{outgoing}>"
 
     __str__ = __repr__

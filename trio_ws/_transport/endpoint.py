@@ -9,6 +9,7 @@ import trio.socket
 from trio_websocket import Endpoint
 
 from trio_ws._protocol.forwarded import plain_address
+from trio_ws._types import escaped
 
 __all__ = [
     "UNKNOWN",
@@ -79,8 +80,11 @@ def is_loopback(endpoint: Endpoint | str) -> bool:
 
 
 def describe(endpoint: Endpoint | str) -> str:
-    """Write an endpoint for people: ``127.0.0.1:8080``, ``[::1]:8080``."""
+    """Write an endpoint for people: ``127.0.0.1:8080``, ``[::1]:8080``.
+
+    A Unix peer chooses the path of its own socket, so that is escaped.
+    """
     if isinstance(endpoint, str):
-        return endpoint
+        return escaped(endpoint)
     host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
     return f"{host}:{endpoint.port}"

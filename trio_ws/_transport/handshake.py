@@ -16,7 +16,7 @@ from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.lifetime import opened
-from trio_ws._types import Headers, HeadersLike, Response
+from trio_ws._types import Headers, HeadersLike, Response, escaped
 
 _MAX_QUERY_FIELDS = 100
 
@@ -235,7 +235,8 @@ class Request:
 
     def __repr__(self) -> str:
         kind = " upgrade" if self.upgrade else ""
-        return f"<Request {self.method} {self.target} from {describe(self.remote)}{kind}>"
+        what = f"{escaped(self.method, 20)} {escaped(self.target)}"
+        return f"<Request {what} from {describe(self.remote)}{kind}>"
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response | None]]

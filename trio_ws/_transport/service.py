@@ -36,7 +36,7 @@ from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, 
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.wire import cut, half_close, write_all
-from trio_ws._types import Response, is_token
+from trio_ws._types import Response, escaped, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
 
@@ -209,7 +209,7 @@ class Service:
             raise refuse(408, f"no request within {self._limits.open_timeout:g} seconds")
         except RequestError as refusal:
             self.counters.refused += 1
-            logger.debug("refused a request: %s", ascii(str(refusal)))
+            logger.debug("refused a request: %s", escaped(str(refusal)))
             await self._answer(secure, refusal.response)
             return None
         except ProxyHeaderError as error:
@@ -303,7 +303,8 @@ class Service:
         if response is not None:
             self.counters.failures += 1
             logger.error(
-                "a handler returned a response after it had accepted %s", ascii(arrival.head.target)
+                "a handler returned a response after it had accepted %s",
+                escaped(arrival.head.target),
             )
 
     def _opened(self, connection: Connection) -> None:
@@ -345,7 +346,7 @@ class Service:
         if self._propagate:
             self._propagated = error
             raise error
-        logger.error("the handler of %s failed", ascii(arrival.head.target), exc_info=error)
+        logger.error("the handler of %s failed", escaped(arrival.head.target), exc_info=error)
         return _FAILED if connection is None else None
 
     async def _answer(
