@@ -22,6 +22,7 @@ from tests._transport.fakes import (
 )
 from trio_ws._config import Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from trio_ws._protocol.frames import implementation
 from trio_ws._transport.connection import PRIVATE_NAMES, Connection, ConnectionStatistics
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._types import Message, Sendable
@@ -615,6 +616,8 @@ async def test_statistics_count_what_comes_goes_and_waits(pair: Pair) -> None:
         outgoing_bytes=0,
         reading_paused=False,
         pings_pending=0,
+        frames=implementation(),
+        wire="tasks",
     )
 
 

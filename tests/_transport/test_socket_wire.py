@@ -705,6 +705,12 @@ async def test_a_wire_serves_a_tcp_connection_on_the_loopback_interface(
     assert (owner.data, owner.ends) == (b"goodbye", [None])
 
 
+async def test_a_wire_tells_what_it_is() -> None:
+    async with open_bench() as bench:
+        assert bench.wire.kind == "poller"
+        bench.wire.abort()
+
+
 async def test_large_payloads_arrive_whole_whatever_the_system_takes_at_a_time() -> None:
     header, payload = b"h" * 10, os.urandom(3_000_000)
     async with open_bench() as bench:

@@ -23,6 +23,7 @@ from trio.lowlevel import checkpoint_if_cancelled
 
 from trio_ws._config import Limits, Rate
 from trio_ws._errors import CloseReason, ConnectionClosedHere
+from trio_ws._protocol.frames import implementation
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.link import EngineLike, Link
 from trio_ws._transport.tasks import open_tasks
@@ -63,6 +64,11 @@ class ConnectionStatistics:
     """Whether reading waits for the application: this side's own back-pressure."""
     pings_pending: int
     """Calls of `ping` that wait for their pong."""
+    frames: Literal["compiled", "python"]
+    """What parses and makes frames: compiled code, or Python where that was not built, or was
+    turned off by ``TRIO_WS_NO_SPEEDUPS=1``."""
+    wire: Literal["poller", "tasks"]
+    """What reads and writes: the poller that plain sockets share, or tasks of its own."""
 
 
 class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
@@ -160,6 +166,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             outgoing_bytes=link.outgoing.size,
             reading_paused=link.paused,
             pings_pending=0 if link.pings is None else len(link.pings),
+            frames=implementation(),
+            wire=link.wire.kind,
         )
 
     async def receive(self) -> Message:

@@ -29,6 +29,8 @@ class SocketWire(Wire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
+    kind = "poller"
+
     __slots__ = ("_entry", "_fd", "_fileno", "_poller", "_progress", "_unwritten", "interest")
 
     def __init__(

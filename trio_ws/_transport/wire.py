@@ -22,7 +22,7 @@ import logging
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import trio
 import trio.abc
@@ -66,6 +66,9 @@ class Wire(ABC):
         write_timeout: Seconds without progress after which the peer is dropped.
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
+
+    kind: ClassVar[Literal["poller", "tasks"]] = "tasks"
+    """What reads and writes."""
 
     __slots__ = (
         "_close_timeout",
