@@ -151,6 +151,39 @@ async def test_an_ipv6_listener_listens_at_an_endpoint_in_brackets() -> None:
         assert describe(listening_at(trio.SocketListener(sock))) == f"[::1]:{port}"
 
 
+class NamedSocket(trio.socket.SocketType):
+    """A socket of a kind that this machine may not have.
+
+    Args:
+        name: What it is called.
+    """
+
+    def __init__(self, name: object) -> None:
+        self._name = name
+
+    def getpeername(self) -> object:
+        return self._name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        (2, 1234),  # a virtual machine's
+        ("00:11:22:33:44:55", 3),  # Bluetooth's
+        ("lo", 2048, 0, 1, b""),  # a packet socket's
+        b"\0abstract",
+        b"ab",
+        b"",
+        (),
+    ],
+)
+def test_the_endpoint_of_another_kind_of_socket_is_unknown(name: object) -> None:
+    stream = trio.SocketStream.__new__(trio.SocketStream)
+    stream.socket = NamedSocket(name)
+
+    assert endpoint_of(stream, local=False) == "unknown"
+
+
 def test_another_listener_is_described_by_its_type() -> None:
     assert listening_at(OtherListener()) == "<OtherListener>"
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 import trio.abc
 
+from trio_ws._transport.wire import cut
+
 Listener = trio.abc.Listener[trio.abc.Stream]
 
 _PAUSE = 0.1  # seconds until the next try, in which other streams may end
@@ -95,7 +97,7 @@ async def _serve(
     try:
         await serve(stream)
     finally:
-        await trio.aclose_forcefully(stream)
+        await cut(stream)
 
 
 class _Shortage:

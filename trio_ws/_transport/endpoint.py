@@ -1,6 +1,5 @@
 """`endpoint_of`: the address at either end of a stream."""
 
-import socket
 from typing import Any, cast
 
 import trio
@@ -20,6 +19,8 @@ __all__ = [
     "is_loopback",
     "listening_at",
 ]
+
+_INTERNET = (2, 4)  # how many fields the names of IPv4 and IPv6 sockets have
 
 UNKNOWN = "unknown"
 """The address of a socket whose peer has gone already."""
@@ -66,9 +67,16 @@ def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endp
     except OSError:
         # The peer may have gone already; its connection says so when it is used.
         return UNKNOWN
-    if sock.family in {socket.AF_INET, socket.AF_INET6}:
-        return Endpoint(name[0], name[1], secure)
-    return f"unix:{name}" if isinstance(name, str) else UNKNOWN
+    if isinstance(name, str):
+        return f"unix:{name}"
+    # Asking a socket for its family costs more than the address itself, so its form has to do.
+    try:
+        if len(name) in _INTERNET and isinstance(name[0], str):
+            return Endpoint(name[0], name[1], secure)
+    except ValueError:
+        # A pair as well, and no address of the internet: Bluetooth's, for one.
+        pass
+    return UNKNOWN
 
 
 def is_loopback(endpoint: Endpoint | str) -> bool:

@@ -54,9 +54,11 @@ async def opened(
         raise
     finally:
         link.close(code, None, "this side has left the connection's block", own=True)
-        with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
-            await link.wire.wait_stopped()
-        link.wire.abort()
-        with trio.CancelScope(shield=True):
-            # Cutting the line waits for nobody, so this shield needs no deadline.
-            await link.wire.wait_stopped()
+        if not link.wire.stopped:
+            with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
+                await link.wire.wait_stopped()
+        if not link.wire.stopped:
+            link.wire.abort()
+            with trio.CancelScope(shield=True):
+                # Cutting the line waits for nobody, so this shield needs no deadline.
+                await link.wire.wait_stopped()
