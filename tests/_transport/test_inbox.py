@@ -59,21 +59,6 @@ async def test_receive_waits_for_a_message(nursery: trio.Nursery) -> None:
     assert receiver.got == ["hello"]
 
 
-async def test_awaited_tells_of_a_receiver_without_a_message(nursery: trio.Nursery) -> None:
-    inbox = make_inbox()
-    receiver = Receiver(inbox)
-    before = inbox.awaited
-    nursery.start_soon(receiver.run)
-    await wait_all_tasks_blocked()
-
-    waiting = inbox.awaited
-    inbox.put("hello")
-    woken = inbox.awaited
-    await wait_all_tasks_blocked()
-
-    assert (before, waiting, woken, inbox.awaited) == (False, True, False, False)
-
-
 async def test_size_and_length_follow_what_waits() -> None:
     inbox = make_inbox()
     inbox.put("olá")

@@ -382,11 +382,13 @@ async def test_a_fault_is_answered_behind_the_messages_that_wait(
 
 
 async def test_a_fault_is_this_sides_close_and_the_peers_mistake(
-    engine_type: EngineType, nursery: trio.Nursery
+    engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     link, peer = open_link(nursery, engine_type)
     await peer.send_frame(3)
     await link.wait_over()
+    # Nothing came before it that it could wait for.
+    assert trio.current_time() == 0
 
     with pytest.raises(ConnectionClosedError, match="peer broke the protocol") as caught:
         await link.inbox.receive()
@@ -411,6 +413,8 @@ async def test_messages_before_a_fault_can_be_received_and_answered(
     assert link.closure is not None
     assert link.closure.by == "local"
     await settle(link, nursery)
+    # No alarm is left.
+    assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
 
 
 async def test_a_fault_waits_for_the_answer_to_the_message_just_received(

@@ -77,11 +77,6 @@ class Inbox:
             return self._max_messages, self._max_bytes
         return self._max_messages - len(self._messages), self._max_bytes - self.size
 
-    @property
-    def awaited(self) -> bool:
-        """Whether the receiver waits for the next message, and none is on its way to it."""
-        return self._receiver is not None and not self._woken
-
     def put(self, message: Message) -> None:
         """Add a message and wake the receiver; after `end` it is dropped."""
         self.extend((message,), message_size(message))

@@ -326,8 +326,9 @@ class Link:
             return
         detail = f"{self.peer} broke the protocol: {what}"
         closure = Closure(CloseReason(code, what), "local", detail)
-        if self.received and not self.inbox.awaited:
-            # What came before was valid, and may be answered.
+        if self.received:
+            # What came before was valid, and may be answered. Whoever waits for the next message is
+            # woken, and has it settled at once.
             self._pending = _PendingFault(self, closure, self._patience)
             self.inbox.end(self.settle_fault)
         else:
