@@ -576,6 +576,24 @@ async def test_a_fault_while_serving_costs_that_socket_only(
     assert watcher.watched == [(1001, 0, READ)]
 
 
+async def test_a_socket_that_removes_itself_and_then_fails_costs_no_other() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+
+    def leave_and_fail() -> None:
+        poller.remove(1001, faulty)
+        raise RuntimeError
+
+    faulty, other = Served(leave_and_fail), Served()
+    poller.add(1001, faulty)
+    poller.add(1002, other)
+    watcher.ring((1001, READ), (1002, READ))
+    await wait_all_tasks_blocked()
+    poller.remove(1002, other)
+
+    assert len(other.readies) == 1
+
+
 async def test_a_large_backlog_is_flushed_in_rounds() -> None:
     poller = Poller(SpyWatcher())
     flushed: list[int] = []

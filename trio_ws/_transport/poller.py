@@ -169,6 +169,7 @@ class Poller:
                 _current.set(None)
             self._watcher.close()
 
+    @trio.lowlevel.enable_ki_protection
     async def _bound_the_end(self) -> None:
         """Give the shield of the shared tasks a deadline when the run ends."""
         try:
@@ -208,7 +209,8 @@ class Poller:
             return polled.ready(interest, now)
         except Exception:
             _logger.exception("serving a socket failed; it is not served any more")
-            del self._sockets[fd]
+            # It may have removed itself before it failed.
+            self._sockets.pop(fd, None)
             self._watcher.watch(fd, 0, polled.interest)
             return True
 
