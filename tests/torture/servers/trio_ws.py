@@ -11,7 +11,7 @@ import trio_ws
 from tests.torture.servers import program
 from tests.torture.settings import HOST, MAX_MESSAGE
 from trio_ws._protocol.frames import implementation
-from trio_ws._transport.poller import make_watcher
+from trio_ws._transport.watchers import make_watcher
 
 
 def handler_of(works: program.Works) -> trio_ws.Handler:
