@@ -4,7 +4,7 @@ import pytest
 
 from tests._transport.fakes import Tls
 from tests.invariants.cancelling import Line, Side
-from trio_ws._transport.poller import make_watcher
+from trio_ws._transport.watchers import make_watcher
 
 
 @pytest.fixture(params=["memory", "poller", "tasks"])

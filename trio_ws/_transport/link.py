@@ -42,7 +42,8 @@ from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
-from trio_ws._transport.wire import StreamWire, Wire
+from trio_ws._transport.stream_wire import StreamWire
+from trio_ws._transport.wire import Wire
 from trio_ws._types import CloseCode, Message, Sendable
 
 READ_AHEAD = 64 * 1024
@@ -239,7 +240,7 @@ class Link:
         # What was read behind the head may have ended the connection already.
         if self.closure is None and keepalive.interval != float("inf"):
             self._watch = Watch(self, keepalive)
-            self._watch.go_on()
+            self._watch.start()
 
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
@@ -280,8 +281,6 @@ class Link:
         """Go on after the inbox was full."""
         if not self._deaf and self._parse():
             self.wire.resume()
-            if self._watch is not None:
-                self._watch.go_on()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
