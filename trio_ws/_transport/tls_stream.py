@@ -1,6 +1,7 @@
 """`TlsStream`: TLS over a socket, until a wire takes it over."""
 
 import ssl
+from contextlib import suppress
 
 import trio
 import trio.abc
@@ -41,7 +42,9 @@ class TlsStream(trio.abc.Stream):
                 await self._send_output()
                 self.session.feed(await self.transport_stream.receive_some(PIECE))
         except ssl.SSLError as error:
-            await self._send_output()
+            # The peer may have no ear for it; that must not hide the reason.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._send_output()
             self._broken = True
             raise tls_broken(error) from error
         await self._send_output()
@@ -103,6 +106,8 @@ class TlsStream(trio.abc.Stream):
         Cancellation:
             Nothing is lost.
         """
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
         session = self.session
         buffer = memoryview(bytearray(PIECE if max_bytes is None else min(max_bytes, PIECE)))
         await trio.lowlevel.checkpoint_if_cancelled()
