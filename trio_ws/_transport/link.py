@@ -215,7 +215,7 @@ class Link:
         # What was read behind the head may have ended the connection already.
         if self.closure is None and keepalive.interval != float("inf"):
             self._watch = Watch(self, keepalive)
-            self._watch.go_on()
+            self._watch.start()
 
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
@@ -256,8 +256,6 @@ class Link:
         """Go on after the inbox was full."""
         if not self._deaf and self._parse():
             self.wire.resume()
-            if self._watch is not None:
-                self._watch.go_on()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
