@@ -68,7 +68,7 @@ class ConnectionStatistics:
     """What parses and makes frames: compiled code, or Python where that was not built, or was
     turned off by ``TRIO_WS_NO_SPEEDUPS=1``."""
     wire: Literal["poller", "tasks"]
-    """What reads and writes: the poller that plain sockets share, or tasks of its own."""
+    """What reads and writes: the poller that sockets share, or tasks of its own."""
 
 
 class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
