@@ -43,9 +43,9 @@ _EARLY = (
 )
 
 _ENDLESS = (
-    (b"GET /", b"a" * 1000),
-    (b"GET / HTTP/1.1\r\nX: ", b"a" * 1000),
-    (b"GET / HTTP/1.1\r\n", b"X: a\r\n" * 100),
+    (b"GET /", b"a" * 5000),
+    (b"GET / HTTP/1.1\r\nX: ", b"a" * 5000),
+    (b"GET / HTTP/1.1\r\n", b"X: a\r\n" * 1000),
     (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"Cookie: " + b"a" * 4000 + b"\r\n"),
 )
 
