@@ -72,7 +72,7 @@ MALFORMED_HEADS = [
 """Request heads that no server should take, and first bytes that are none."""
 
 NET = 30  # seconds after which a test over real sockets is stuck, and fails
-_VIRTUAL_NET = 100_000  # the same where a mock clock jumps
+VIRTUAL_NET = 100_000  # the same where a mock clock jumps
 _FLOOD = 5000  # writes that are a flood
 _TICKS = 100  # steps of other tasks in which one that has been told to end does so
 
@@ -190,6 +190,11 @@ class Peer:
         except (EOFError, trio.BrokenResourceError):
             return self._take(len(self._data))
 
+    async def end(self) -> None:
+        """End this direction of the line."""
+        assert isinstance(self.stream, trio.abc.HalfCloseableStream)
+        await self.stream.send_eof()
+
     async def leave(self) -> None:
         """Close in the normal way, and read to the end."""
         await self.close()
@@ -303,7 +308,7 @@ async def serving(
 
     serve = partial(trio_ws.serve, handler, listeners=[memory], **options)
     virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
-    with trio.fail_after(_VIRTUAL_NET if virtual else NET):
+    with trio.fail_after(VIRTUAL_NET if virtual else NET):
         async with _running(serve, dial) as served:
             yield served
 
