@@ -10,8 +10,8 @@ from trio_ws._types import Message
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
-# Bytes that are inflated at a time; zlib makes a buffer of this size.
-_CHUNK = 32 * 1024
+CHUNK = 32 * 1024
+"""Bytes that come out of inflating at a time."""
 
 # Bytes on the wire that a compressed message may have beyond its size: DEFLATE adds 5 bytes to each
 # 16 KiB that it cannot compress, and some that do it badly add an eighth.
@@ -107,6 +107,18 @@ class Assembly:
         self.missing = length
         self.in_frame = True
 
+    def begin_inflated(self, output: bytes) -> None:
+        """Begin with a frame that is the whole message, and was fed to the inflater.
+
+        Args:
+            output: What has come out so far.
+
+        Raises:
+            FrameError: 1009: that is too large already. 1007: it is not valid text.
+        """
+        self._fin = self._padded = self.in_frame = True
+        self._keep(output)
+
     def take(self, data: bytes | bytearray | memoryview, position: int) -> int:
         """Take what has arrived of the frame's payload.
 
@@ -144,7 +156,9 @@ class Assembly:
         """Do the same with a compressed message, as far as the inflater's budget goes."""
         while inflater.budget > 0:
             if inflater.waiting:
-                self._keep(inflater)
+                # One byte more than there is room for tells that there is too much.
+                room = self._max_message - self._size
+                self._keep(inflater.read(int(min(room + 1, CHUNK))))
             elif self.missing:
                 piece = bytearray(data[position : position + min(self.missing, PIECE)])
                 if not piece:
@@ -167,11 +181,8 @@ class Assembly:
             self._check_utf8(b"")
         return position
 
-    def _keep(self, inflater: Inflater) -> None:
-        room = self._max_message - self._size
-        # One byte more than there is room for tells that there is too much.
-        output = inflater.read(int(min(room + 1, _CHUNK)))
-        if len(output) > room:
+    def _keep(self, output: bytes) -> None:
+        if len(output) > self._max_message - self._size:
             raise _too_large(self._max_message)
         self._size += len(output)
         self._content.write(output)

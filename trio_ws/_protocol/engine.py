@@ -34,8 +34,8 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError
 
-from trio_ws._protocol.assembly import Assembly, check_frame
-from trio_ws._protocol.deflate import STEP, Deflater, Inflater
+from trio_ws._protocol.assembly import CHUNK, Assembly, check_frame
+from trio_ws._protocol.deflate import PIECE, STEP, TAIL, Deflater, Inflater
 from trio_ws._protocol.extensions import Agreement
 from trio_ws._protocol.frames import (
     BINARY,
@@ -359,28 +359,51 @@ class Engine:
         self, opcode: int, start: int, payload: int, end: int, *, fin: bool
     ) -> Event | None:
         """Return the message of a frame, or nothing when it has to be put together."""
-        assembly = self._assembly
         if opcode == CONTINUATION:
-            if assembly is None:
+            if self._assembly is None:
                 raise FrameError(1002, "continuation without a message to continue")
-        elif assembly is not None:
+        elif self._assembly is not None:
             raise FrameError(1002, "new message inside of a fragmented one")
         else:
-            deflated = self._data[start] & DEFLATED
-            if fin and not deflated and end <= len(self._data):
-                check_frame(end - payload, 1, self._max_message, self._max_fragments)
-                self._position = end
-                return self._whole_message(opcode, self._payload(payload, end))
-            assembly = self._assembly = Assembly(
-                opcode,
-                max_message=self._max_message,
-                max_fragments=self._max_fragments,
-                inflater=self._inflater if deflated else None,
-            )
+            deflated = self._data[start] & DEFLATED > 0
+            if fin and end <= len(self._data):
+                event = self._take_whole(opcode, payload, end, deflated=deflated)
+                if event is not None or self._position == end:
+                    return event
+            self._assembly = self._assembly_for(opcode, deflated=deflated)
         key = b"" if self.client else bytes(self._data[payload - 4 : payload])
-        assembly.begin_frame(end - payload, key, fin=fin)
+        self._assembly.begin_frame(end - payload, key, fin=fin)
         self._position = payload
         return None
+
+    def _assembly_for(self, opcode: int, *, deflated: bool) -> Assembly:
+        return Assembly(
+            opcode,
+            max_message=self._max_message,
+            max_fragments=self._max_fragments,
+            inflater=self._inflater if deflated else None,
+        )
+
+    def _take_whole(self, opcode: int, payload: int, end: int, *, deflated: bool) -> Event | None:
+        """Return the message of a frame that is all of it, unless it takes longer to inflate."""
+        size = end - payload
+        check_frame(size, 1, self._max_message, self._max_fragments, compressed=deflated)
+        if not deflated:
+            self._position = end
+            return self._whole_message(opcode, self._payload(payload, end))
+        inflater = self._inflater
+        assert inflater is not None
+        if size > PIECE or inflater.budget <= 0:
+            return None
+        self._position = end
+        inflater.feed(self._payload(payload, end) + TAIL)
+        output = inflater.read(int(min(self._max_message + 1, CHUNK)))
+        if inflater.waiting or len(output) > self._max_message:
+            self._assembly = self._assembly_for(opcode, deflated=True)
+            self._assembly.begin_inflated(output)
+            return None
+        inflater.end_message()
+        return self._whole_message(opcode, output)
 
     def _whole_message(self, opcode: int, payload: bytes) -> Event:
         if opcode == BINARY:
