@@ -41,6 +41,8 @@ def test_authority_is_split_and_brought_into_one_form(
         "::1",
         "[::1",
         "[a]",
+        "[fe80::1%eth0]",
+        "[::1%\r\nX: y]",
         "a b",
         "*.a",
         "é",

@@ -122,6 +122,15 @@ def test_checksum_of_another_size_is_refused(size: int) -> None:
         read(proxy_header(TCP4, extras=extra(3, bytes(size))))
 
 
+def test_header_with_two_checksums_is_refused_before_the_second_is_computed() -> None:
+    # The first fits, with the second in place.
+    unsummed = proxy_header(TCP4, extras=extra(3, bytes(4)) * 2)
+    fitting = crc32c(unsummed).to_bytes(4, "big")
+
+    with pytest.raises(ProxyHeaderError, match="two checksums"):
+        read(proxy_header(TCP4, extras=extra(3, fitting) + extra(3, bytes(4))))
+
+
 @pytest.mark.parametrize(
     "prefix",
     [

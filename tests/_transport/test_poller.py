@@ -1,8 +1,6 @@
 """`Poller` serves every ready socket once a round, and lives from the first to the last."""
 
 import os
-import select
-import selectors
 import socket
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -11,17 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests._transport.watchers import each_watcher, make_selector_watcher
 from trio_ws._transport import poller as poller_module
-from trio_ws._transport.poller import (
-    READ,
-    WRITE,
-    EpollWatcher,
-    Polled,
-    Poller,
-    SelectorWatcher,
-    Watcher,
-    current_poller,
-)
+from trio_ws._transport import watchers as watchers_module
+from trio_ws._transport.poller import Polled, Poller, current_poller
+from trio_ws._transport.watchers import READ, WRITE, Watcher
 
 pytestmark = pytest.mark.network
 
@@ -86,58 +78,7 @@ class SpyWatcher(Watcher):
         self._bell.close()
 
 
-def make_epoll_watcher() -> Watcher:
-    if not hasattr(select, "epoll"):  # pragma: no cover - only macOS and Windows have none
-        pytest.skip("epoll is Linux's")
-    return EpollWatcher()
-
-
-def make_selector_watcher() -> Watcher:
-    # The selector there is that has a descriptor: kqueue's or epoll's.
-    return SelectorWatcher(selectors.DefaultSelector())
-
-
-@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
-def test_a_watcher_tells_what_is_ready_as_far_as_it_was_asked(
-    make: Callable[[], Watcher],
-) -> None:
-    watcher = make()
-    here, there = socket.socketpair()
-    with here, there:
-        fd = here.fileno()
-        there.send(b"x")
-
-        seen = [list(watcher.ready())]
-        for interest, before in ((READ, 0), (READ | WRITE, READ), (WRITE, READ | WRITE)):
-            watcher.watch(fd, interest, before)
-            seen.append(list(watcher.ready()))
-        watcher.watch(fd, 0, WRITE)
-        seen.append(list(watcher.ready()))
-    watcher.close()
-
-    assert seen == [[], [(fd, READ)], [(fd, READ | WRITE)], [(fd, WRITE)], []]
-
-
-@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
-def test_a_watcher_reports_a_hang_up_to_those_who_read(make: Callable[[], Watcher]) -> None:
-    watcher = make()
-    here, there = socket.socketpair()
-    with here:
-        fd = here.fileno()
-        watcher.watch(fd, READ, 0)
-        there.close()
-
-        (event,) = watcher.ready()
-        watcher.watch(fd, 0, READ)
-        after = list(watcher.ready())
-    watcher.close()
-
-    assert event[0] == fd
-    assert event[1] & READ
-    assert after == []
-
-
-@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
+@each_watcher
 async def test_a_ready_socket_is_served(make: Callable[[], Watcher]) -> None:
     watcher = make()
     poller = Poller(watcher)
@@ -358,31 +299,10 @@ async def test_there_is_no_poller_without_epoll_and_kqueue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
-    monkeypatch.setattr(poller_module, "select", SimpleNamespace())
-    monkeypatch.setattr(poller_module, "selectors", SimpleNamespace())
+    monkeypatch.setattr(watchers_module, "select", SimpleNamespace())
+    monkeypatch.setattr(watchers_module, "selectors", SimpleNamespace())
 
     assert current_poller() is None
-
-
-def test_epoll_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not hasattr(select, "epoll"):  # pragma: no cover - only macOS and Windows have none
-        pytest.skip("epoll is Linux's")
-
-    watcher = poller_module.make_watcher()
-
-    assert isinstance(watcher, EpollWatcher)
-    watcher.close()
-
-
-def test_kqueue_is_used_where_there_is_no_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "select", SimpleNamespace())
-    fake = SimpleNamespace(KqueueSelector=selectors.DefaultSelector)
-    monkeypatch.setattr(poller_module, "selectors", fake)
-
-    watcher = poller_module.make_watcher()
-
-    assert isinstance(watcher, SelectorWatcher)
-    watcher.close()
 
 
 def test_each_run_has_a_poller_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,39 +371,6 @@ async def test_other_tasks_run_in_a_round_that_reads_much() -> None:
     assert max(map(rounds.count, set(rounds))) <= 64
 
 
-@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
-def test_to_watch_no_more_never_fails(make: Callable[[], Watcher]) -> None:
-    watcher = make()
-    here, there = socket.socketpair()
-    fd = here.fileno()
-    watcher.watch(fd, 0, 0)
-    watcher.watch(fd, READ, 0)
-
-    with there:
-        here.close()
-        watcher.watch(fd, 0, READ)
-    watcher.close()
-
-
-@pytest.mark.parametrize("make", [make_epoll_watcher, make_selector_watcher])
-def test_a_number_that_is_watched_already_can_be_watched_by_its_next_owner(
-    make: Callable[[], Watcher],
-) -> None:
-    watcher = make()
-    here, there = socket.socketpair()
-    with there:
-        fd = here.fileno()
-        watcher.watch(fd, READ, 0)
-        with socket.socket(fileno=here.detach()):
-            watcher.watch(fd, WRITE, 0)
-
-            seen = list(watcher.ready())
-            watcher.watch(fd, 0, WRITE)
-    watcher.close()
-
-    assert seen == [(fd, WRITE)]
-
-
 @pytest.mark.parametrize("known", [True, False])
 async def test_what_nobody_uses_is_not_reported_for_ever(known: bool) -> None:
     poller = Poller(make_selector_watcher())
@@ -531,7 +418,7 @@ async def test_all_others_are_watched_as_before_when_all_is_watched_anew() -> No
 
 
 async def test_watching_anew_waits_for_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    make = poller_module.make_watcher
+    make = watchers_module.make_watcher
     tries: list[int] = []
 
     def make_watcher() -> Watcher | None:

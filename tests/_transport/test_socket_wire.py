@@ -13,10 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_ws._transport import poller as poller_module
 from trio_ws._transport.outgoing import Outgoing
-from trio_ws._transport.poller import READ, WRITE, Poller, Watcher
+from trio_ws._transport.poller import Poller
 from trio_ws._transport.socket_wire import SocketWire, rest_of
+from trio_ws._transport.watchers import READ, WRITE, Watcher, make_watcher
 from trio_ws._transport.wire import WireOwner
 
 pytestmark = [
@@ -66,7 +66,7 @@ class SpyWatcher(Watcher):
     """A watcher that writes down what it was told to watch."""
 
     def __init__(self) -> None:
-        watcher = poller_module.make_watcher()
+        watcher = make_watcher()
         assert watcher is not None
         self._watcher = watcher
         self.interests: dict[int, int] = {}

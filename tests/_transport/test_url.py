@@ -150,6 +150,13 @@ def test_the_name_holds_neither_user_info_nor_query() -> None:
         ("ws+unix:/s:chat", "does not begin with a slash"),
         ("ws://[::1/", "is no URL: Invalid"),
         ("ws://h\u2100x/", "is no URL: netloc"),
+        ("ws://h/\udcff", "is no URL: it holds half a surrogate pair"),
+        ("ws://u:\udcff@h/", "is no URL: it holds half a surrogate pair"),
+        # Where every name that is not ASCII would have gone into a header as it is.
+        ("ws://[v1.é:]/", r"names '\[v1.é:\]', which is no host name or address"),
+        ("ws://[v1.a]/", "names '\\[v1.a\\]', which is no host name or address"),
+        ("ws://a%20b/", "names 'a%20b', which is no host name or address"),
+        ("ws://*.h/", "which is no host name or address"),
     ],
 )
 def test_another_url_is_refused_with_a_reason(url: str, why: str) -> None:

@@ -79,6 +79,9 @@ def is_address(host: str) -> bool:
 def _host(host: str) -> str | None:
     """Bring a host into the form in which two are compared; None when it is none."""
     if host.startswith("[") and host.endswith("]"):
+        if "%" in host:
+            # A zone means something on the machine that wrote it only, and may be any text.
+            return None
         try:
             return str(IPv6Address(host[1:-1]))
         except AddressValueError:

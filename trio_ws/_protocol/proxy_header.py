@@ -83,6 +83,7 @@ def read_source(prefix: bytes, body: bytes) -> Source | None:
 
 def _check_extras(prefix: bytes, body: bytes, start: int) -> None:
     """Walk over the extras, each a type, a length and a value; of use is the checksum alone."""
+    summed = False
     while start < len(body):
         if len(body) - start < 3:
             raise ProxyHeaderError("an extra is cut off")
@@ -91,6 +92,10 @@ def _check_extras(prefix: bytes, body: bytes, start: int) -> None:
         if len(body) - start < size:
             raise ProxyHeaderError("an extra is longer than the header")
         if kind == _CRC32C:
+            if summed:
+                # Each costs a walk over the whole header, and they could be made to fit each other.
+                raise ProxyHeaderError("it has two checksums")
+            summed = True
             _check_sum(prefix, body, start, size)
         start += size
 

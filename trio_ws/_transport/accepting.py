@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 import trio.abc
 
-from trio_ws._transport.wire import cut
+from trio_ws._transport.streams import cut
 
 Listener = trio.abc.Listener[trio.abc.Stream]
 

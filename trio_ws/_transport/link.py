@@ -44,7 +44,8 @@ from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
-from trio_ws._transport.wire import StreamWire, Wire
+from trio_ws._transport.stream_wire import StreamWire
+from trio_ws._transport.wire import Wire
 from trio_ws._types import CloseCode, Message, Sendable
 
 _logger = logging.getLogger("trio_ws.link")

@@ -35,7 +35,7 @@ from trio_ws._transport.endpoint import (
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
-from trio_ws._transport.wire import cut, half_close, write_all
+from trio_ws._transport.streams import cut, half_close, write_all
 from trio_ws._types import Response, escaped, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side

@@ -8,8 +8,10 @@ import trio
 
 from trio_ws._transport.alarms import Entry, current_alarms
 from trio_ws._transport.outgoing import Outgoing
-from trio_ws._transport.poller import READ, WRITE, Poller, current_poller
-from trio_ws._transport.wire import BROKEN, Wire, WireOwner
+from trio_ws._transport.poller import Poller, current_poller
+from trio_ws._transport.streams import BROKEN
+from trio_ws._transport.watchers import READ, WRITE
+from trio_ws._transport.wire import Wire, WireOwner
 
 _MAX_WRITES = 4  # writes to one socket in a round, of up to 64 KiB each
 

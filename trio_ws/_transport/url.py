@@ -7,10 +7,16 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import idna
 
+from trio_ws._protocol.authority import split_authority
+
 _PORTS = {"ws": 80, "wss": 443}
 
 # What may stand in a request target as it is; "%" keeps escapes that are there already.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
+
+_USER_INFO = re.compile("//[^/?#]*@")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +50,12 @@ def parse_url(url: str) -> Target:
         ValueError: It is no such URL; the message says why.
     """
     # What a message repeats is without user info, which may be a password.
-    shown = re.sub(r"//[^/?#]*@", "//***@", url)
-    if re.search(r"[\x00-\x20\x7f]", url):
+    shown = _USER_INFO.sub("//***@", url)
+    if _BLANK.search(url):
         raise ValueError(f"{shown!r} is no URL: it holds white space or a control character")
+    if _SURROGATE.search(url):
+        # What is left of bytes that were no UTF-8, in an argument of a program for one.
+        raise ValueError(f"{shown!r} is no URL: it holds half a surrogate pair, which is no text")
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -70,12 +79,14 @@ def _tcp_target(url: str, parts: SplitResult) -> Target:
         raise ValueError(f"{url!r} names no host")
     if port == 0:
         raise ValueError(f"{url!r} names port 0, which nobody can connect to")
-    if ":" in host:
+    if "[" in parts.netloc:
         # RFC 6874: the zone of an address concerns this machine alone, and "%25" is its "%".
         host = host.replace("%25", "%", 1)
         shown = f"[{host.partition('%')[0]}]"
     else:
         host = shown = _ascii_host(host)
+    if split_authority(shown, 0) is None:
+        raise ValueError(f"{url!r} names {shown!r}, which is no host name or address")
     default = _PORTS[parts.scheme]
     port = port or default
     authority = shown if port == default else f"{shown}:{port}"

@@ -1,10 +1,10 @@
-"""`StreamWire`: reads and writes for one connection, by tasks, over any Trio stream.
+"""`Wire`: reads and writes for one connection; what all kinds of it have in common.
 
 Theory of operation
 -------------------
 A wire knows bytes, not frames. It hands what it reads to its owner, writes what waits in the
-outgoing queue, and ends the transport. A reader task lives as long as the line; a writer task
-lives while there is something to write.
+outgoing queue, and ends the transport. How it reads and writes is for its kinds: `StreamWire` has
+tasks for that, `SocketWire` the shared poller.
 
 Ending goes through `begin_close`, once, and then takes its course, whoever is cancelled:
 
@@ -18,24 +18,14 @@ peer's own Close nothing may be under way, so then a server does not wait for it
 never end by themselves.
 """
 
-import logging
-import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
 from typing import ClassVar, Literal, Protocol
 
 import trio
 import trio.abc
 
-from trio_ws._transport.endpoint import beneath_tls
 from trio_ws._transport.outgoing import Outgoing
-
-READ_SIZE = 128 * 1024  # bytes of one read: one with a message of 64 KiB takes all of it
-_SLICE = 16 * 1024  # bytes of one send_all on a stream that does not tell its progress
-
-BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-
-_logger = logging.getLogger("trio_ws.wire")
+from trio_ws._transport.streams import cut, half_close
 
 
 class WireOwner(Protocol):
@@ -43,7 +33,7 @@ class WireOwner(Protocol):
 
     @abstractmethod
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
-        """Take what was read; return whether to read on, or to wait for `StreamWire.resume`.
+        """Take what was read; return whether to read on, or to wait for `Wire.resume`.
 
         The bytes may lie in a buffer that is used again when this returns.
         """
@@ -252,78 +242,6 @@ class Wire(ABC):
             await self._stopped.wait()
 
 
-class StreamWire(Wire):
-    """The wire that serves any Trio stream, by a reader task and, now and then, a writer task."""
-
-    __slots__ = ("_reader", "_running", "_writer")
-
-    def _start_reading(self, rest: bytes) -> None:
-        assert self._nursery is not None
-        self._reader = trio.CancelScope()
-        self._writer: trio.CancelScope | None = None
-        self._running: trio.Event | None = None
-        self._nursery.start_soon(self._read, rest)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _read(self, rest: bytes) -> None:
-        error: BaseException | None = None
-        try:
-            with self._reader:
-                while data := rest or await self._stream.receive_some(READ_SIZE):
-                    rest = b""
-                    if not self._hand_over(data, trio.current_time()):
-                        self._running = trio.Event()
-                        await self._running.wait()
-        except BROKEN as broken:
-            error = broken
-        except Exception as failure:
-            # A stream that breaks its contract, or a fault of ours, costs this connection only.
-            _logger.exception("reading failed; the connection is dropped")
-            error = failure
-        self._reading_ended(error)
-
-    def _go_on(self) -> None:
-        assert self._running is not None
-        self._running.set()
-
-    def _start_writing(self) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(self._write)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _write(self) -> None:
-        try:
-            with trio.CancelScope() as self._writer:
-                while buffers := self._outgoing.take():
-                    for data in buffers:
-                        await write_all(
-                            self._stream, data, self._write_timeout, self._outgoing.written
-                        )
-        except trio.TooSlowError:
-            self._owner.line_stuck()
-        except BROKEN as error:
-            self._writing_broke(error)
-        except Exception as failure:
-            _logger.exception("writing failed; the connection is dropped")
-            self._writing_broke(failure)
-        finally:
-            self._writer = None
-            self._writing_ended()
-
-    def _writing_broke(self, error: BaseException) -> None:
-        self._outgoing.clear()
-        self._write_error = error
-        # The reader finds out by itself, after it has handed over what the peer sent before the
-        # line broke, its Close perhaps. A paused one would not.
-        if self.paused or not isinstance(error, BROKEN):
-            self._reader.cancel()
-
-    def _stop(self) -> None:
-        self._reader.cancel()
-        if self._writer is not None:
-            self._writer.cancel()
-
-
 class _Closing:
     """How far the end of a line has come."""
 
@@ -335,87 +253,3 @@ class _Closing:
         self.answered = trio.Event()
         self.ended = trio.Event()
         self.linger = True
-
-
-async def write_all(
-    stream: trio.abc.SendStream,
-    data: bytes,
-    patience: float,
-    progress: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Write bytes to a stream, as long as the peer takes some now and then.
-
-    Args:
-        stream: Where to.
-        data: What.
-        patience: Seconds in which one byte, or 16 KiB on streams that are no plain sockets, has
-            to be taken.
-        progress: Called with the number of bytes that have left just now.
-
-    Raises:
-        trio.TooSlowError: There was no progress.
-        trio.BrokenResourceError: The line broke.
-    """
-    send: Callable[[memoryview], Awaitable[int]]
-    send = stream.socket.send if isinstance(stream, trio.SocketStream) else _slice_sender(stream)
-    with memoryview(data) as view, trio.fail_after(patience) as scope:
-        start = 0
-        while start < len(view):
-            try:
-                count = await send(view[start:])
-            except OSError as error:
-                raise trio.BrokenResourceError(str(error)) from error
-            start += count
-            scope.deadline = trio.current_time() + patience
-            progress(count)
-
-
-def _slice_sender(stream: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]]:
-    async def send(view: memoryview) -> int:
-        part = view[:_SLICE]
-        await stream.send_all(part)
-        return len(part)
-
-    return send
-
-
-async def half_close(stream: trio.abc.Stream) -> bool:
-    """End this side's direction of a stream, below TLS if there is TLS.
-
-    The Close frame has told the peer already that all is said; a TLS alert would add nothing.
-
-    Returns:
-        False when the stream cannot do that.
-    """
-    inner = beneath_tls(stream)
-    if not isinstance(inner, trio.abc.HalfCloseableStream):
-        return False
-    try:
-        await inner.send_eof()
-    except (*BROKEN, OSError, ssl.SSLError):
-        return False
-    except Exception:
-        # A stream that breaks its contract costs its own connection only.
-        _logger.exception("half-closing the stream failed")
-        return False
-    return True
-
-
-async def cut(stream: trio.abc.AsyncResource) -> None:
-    """Close a stream at once, whatever comes of it.
-
-    Cancellation:
-        It is closed all the same.
-    """
-    try:
-        if isinstance(stream, trio.SocketStream):
-            # What its own closing does, without a checkpoint; three scopes would cost a fifth of a
-            # short connection, and most are cut more than once on their way out.
-            stream.socket.close()
-            return
-        # It waits for nobody, so the shield needs no deadline. Without it a cancellation would
-        # take the place of the error that is on its way out, a KeyboardInterrupt for one.
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(stream)
-    except Exception:
-        _logger.exception("closing the stream failed")

@@ -1,0 +1,218 @@
+"""`StreamWire` reads and writes with tasks, whatever the stream and the peer do."""
+
+import logging
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests._transport.fakes import Plain
+from tests._transport.wires import Bench, Owner, open_bench, open_failing, stopped_after
+from trio_ws.testing import stream_pair
+
+
+class Confused(Owner):
+    """A connection with a fault."""
+
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
+        raise KeyError(data)
+
+
+async def test_reading_hands_over_the_rest_of_the_head_first(nursery: trio.Nursery) -> None:
+    bench, peer = open_bench(nursery, rest=b"rest ")
+
+    await peer.send_all(b"more")
+    await wait_all_tasks_blocked()
+
+    assert bench.owner.data == b"rest more"
+    nursery.cancel_scope.cancel()
+
+
+async def test_reading_pauses_when_the_owner_says_so(nursery: trio.Nursery) -> None:
+    bench, peer = open_bench(nursery)
+    bench.owner.reads_on = False
+
+    await peer.send_all(b"one ")
+    await wait_all_tasks_blocked()
+    await peer.send_all(b"two")
+    await wait_all_tasks_blocked()
+
+    assert bench.wire.paused
+    assert bench.owner.data == b"one "
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_broken_line_is_told_with_its_error(nursery: trio.Nursery) -> None:
+    bench, stream, peer = open_failing(nursery)
+    error = trio.BrokenResourceError("reset")
+    await wait_all_tasks_blocked()
+
+    stream.errors["receive_some"] = error
+    await peer.send_all(b"x")
+    await wait_all_tasks_blocked()
+
+    assert bench.owner.ends == [error]
+    bench.wire.abort()
+
+
+async def test_an_odd_error_of_reading_costs_this_connection_only(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench, stream, peer = open_failing(nursery)
+    error = KeyError("odd")
+    await wait_all_tasks_blocked()
+
+    stream.errors["receive_some"] = error
+    await peer.send_all(b"x")
+    await wait_all_tasks_blocked()
+
+    assert bench.owner.ends == [error]
+    assert "reading failed" in caplog.text
+    bench.wire.abort()
+
+
+async def test_a_fault_of_the_owner_costs_this_connection_only(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream, peer = stream_pair()
+    bench = Bench(stream, owner=Confused())
+    bench.wire.start(nursery, b"")
+
+    await peer.send_all(b"x")
+    await wait_all_tasks_blocked()
+
+    assert isinstance(bench.owner.ends[0], KeyError)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    bench.wire.abort()
+
+
+async def test_what_is_queued_in_one_tick_leaves_in_one_write(nursery: trio.Nursery) -> None:
+    inner, _ = stream_pair()
+    stream = Plain(inner)
+    bench = Bench(stream)
+    bench.wire.start(nursery, b"")
+
+    for data in (b"one ", b"two ", b"three"):
+        bench.write(data)
+    await wait_all_tasks_blocked()
+
+    assert stream.writes == [b"one two three"]
+    assert bench.outgoing.size == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_takes_nothing_is_stuck_after_the_write_timeout(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, _ = open_bench(nursery, capacity=1)
+    bench.write(b"two")
+
+    await trio.sleep(19.9)
+    before = bench.owner.stuck
+    await trio.sleep(0.2)
+
+    assert (before, bench.owner.stuck) == (False, True)
+    bench.wire.abort()
+
+
+async def test_a_peer_that_takes_some_bytes_in_time_is_not_stuck(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, peer = open_bench(nursery, capacity=16 * 1024)
+    bench.write(bytes(160 * 1024))
+
+    for _ in range(10):
+        await trio.sleep(19)
+        await peer.receive_some(16 * 1024)
+    await wait_all_tasks_blocked()
+
+    assert not bench.owner.stuck
+    assert bench.outgoing.size == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_line_that_breaks_in_a_write_is_read_to_its_end(nursery: trio.Nursery) -> None:
+    bench, stream, peer = open_failing(nursery)
+    error = stream.errors["send_all"] = trio.BrokenResourceError("reset")
+
+    bench.write(b"lost")
+    await wait_all_tasks_blocked()
+    await peer.send_all(b"goodbye")
+    await peer.send_eof()
+    await wait_all_tasks_blocked()
+
+    assert bench.owner.data == b"goodbye"
+    assert bench.owner.ends == [error]
+    assert bench.outgoing.empty
+    bench.wire.abort()
+
+
+async def test_a_paused_line_ends_when_a_write_breaks(nursery: trio.Nursery) -> None:
+    bench, stream, peer = open_failing(nursery)
+    error = stream.errors["send_all"] = trio.BrokenResourceError("reset")
+    bench.owner.reads_on = False
+    await peer.send_all(b"x")
+    await wait_all_tasks_blocked()
+
+    bench.write(b"lost")
+    await wait_all_tasks_blocked()
+
+    assert bench.owner.ends == [error]
+    assert not bench.wire.paused
+    bench.wire.abort()
+
+
+async def test_an_odd_error_of_writing_costs_this_connection_only(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench, stream, _ = open_failing(nursery)
+    error = stream.errors["send_all"] = KeyError("odd")
+
+    bench.write(b"lost")
+    await wait_all_tasks_blocked()
+
+    assert bench.owner.ends == [error]
+    assert "writing failed" in caplog.text
+    bench.wire.abort()
+
+
+async def test_abort_cuts_a_stuck_line_at_once(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, peer = open_bench(nursery, capacity=1)
+    bench.write(b"stuck")
+    await wait_all_tasks_blocked()
+
+    bench.wire.abort()
+
+    assert await stopped_after(bench) == 0
+    assert await peer.receive_some() == b"s"
+    assert await peer.receive_some() == b""
+
+
+async def test_abort_ends_a_paused_line(nursery: trio.Nursery) -> None:
+    bench, peer = open_bench(nursery)
+    bench.owner.reads_on = False
+    await peer.send_all(b"x")
+    await wait_all_tasks_blocked()
+
+    bench.wire.abort()
+    await bench.wire.wait_stopped()
+
+    assert not bench.wire.paused
+
+
+@pytest.mark.network
+async def test_a_wire_closes_a_socket_in_order(nursery: trio.Nursery) -> None:
+    here, there = trio.socket.socketpair()
+    bench = Bench(trio.SocketStream(here))
+    bench.wire.start(nursery, b"")
+    bench.write(b"goodbye")
+
+    bench.wire.begin_close(answered=True)
+    async with trio.SocketStream(there) as peer:
+        data = await peer.receive_some()
+        end = await peer.receive_some()
+    await bench.wire.wait_stopped()
+
+    assert (data, end) == (b"goodbye", b"")

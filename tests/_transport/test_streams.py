@@ -1,0 +1,124 @@
+"""What is done to streams: `write_all`, `half_close` and `cut`."""
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_no_checkpoints
+
+from tests._transport.fakes import Failing, Plain, Tls
+from trio_ws._transport.streams import cut, half_close, write_all
+from trio_ws.testing import stream_pair
+
+
+@pytest.mark.parametrize("error", [trio.BrokenResourceError(), OSError("not connected")])
+async def test_half_close_tells_that_the_line_is_broken(error: Exception) -> None:
+    inner, _ = stream_pair()
+    stream = Failing(inner)
+    stream.errors["send_eof"] = error
+
+    assert not await half_close(stream)
+
+
+async def test_an_odd_error_of_half_closing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    inner, _ = stream_pair()
+    stream = Failing(inner)
+    stream.errors["send_eof"] = KeyError("odd")
+
+    assert not await half_close(stream)
+    assert "half-closing the stream failed" in caplog.text
+
+
+async def test_half_close_ends_the_stream_beneath_tls(tls: Tls) -> None:
+    inner, peer = stream_pair()
+    stream = trio.SSLStream(inner, tls.client, server_hostname="localhost")
+
+    assert await half_close(stream)
+    assert await peer.receive_some() == b""
+
+
+async def test_write_all_reports_what_has_left_in_slices() -> None:
+    stream, _ = stream_pair()
+    counts: list[int] = []
+
+    await write_all(stream, bytes(40 * 1024), 1, counts.append)
+
+    assert counts == [16 * 1024, 16 * 1024, 8 * 1024]
+
+
+@pytest.mark.network
+async def test_write_all_writes_to_a_socket_as_it_takes_bytes(nursery: trio.Nursery) -> None:
+    here, there = trio.socket.socketpair()
+    stream, peer = trio.SocketStream(here), trio.SocketStream(there)
+    counts: list[int] = []
+    data = bytes(range(256)) * 16 * 1024
+    nursery.start_soon(write_all, stream, data, 60, counts.append)
+
+    received = bytearray()
+    while len(received) < len(data):
+        received += await peer.receive_some()
+
+    assert received == data
+    assert sum(counts) == len(data)
+    await stream.aclose()
+    await peer.aclose()
+
+
+@pytest.mark.network
+async def test_write_all_finds_a_closed_socket_broken() -> None:
+    here, there = trio.socket.socketpair()
+    there.close()
+
+    async with trio.SocketStream(here) as stream:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await write_all(stream, bytes(1024), 60)
+
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.network
+async def test_write_all_gives_up_a_socket_that_takes_nothing(autojump_clock: MockClock) -> None:
+    here, there = trio.socket.socketpair()
+    with there:
+        async with trio.SocketStream(here) as stream:
+            with pytest.raises(trio.TooSlowError):
+                await write_all(stream, bytes(16 * 1024 * 1024), 20)
+
+    assert trio.current_time() == 20
+
+
+async def test_half_close_leaves_a_stream_alone_that_has_no_halves() -> None:
+    inner, peer = stream_pair()
+
+    assert not await half_close(Plain(inner))
+    await inner.send_all(b"still open")
+    assert await peer.receive_some() == b"still open"
+
+
+async def test_cut_closes_a_stream_although_it_is_cancelled() -> None:
+    stream, peer = stream_pair()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await cut(stream)
+
+    assert not scope.cancelled_caught
+    assert await peer.receive_some() == b""
+
+
+@pytest.mark.network
+async def test_cut_closes_a_socket_at_once() -> None:
+    here, there = trio.socket.socketpair()
+
+    with there, assert_no_checkpoints():
+        await cut(trio.SocketStream(here))
+
+    assert here.fileno() == -1
+
+
+async def test_an_odd_error_of_cutting_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    inner, _ = stream_pair()
+    stream = Failing(inner)
+    stream.errors["aclose"] = KeyError("odd")
+
+    await cut(stream)
+
+    assert "closing the stream failed" in caplog.text

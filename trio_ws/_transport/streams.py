@@ -1,0 +1,100 @@
+"""`write_all`, `half_close` and `cut`: what is done to a stream of any kind."""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+
+import trio
+import trio.abc
+
+from trio_ws._transport.endpoint import beneath_tls
+
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+_SLICE = 16 * 1024  # bytes of one send_all on a stream that does not tell its progress
+
+_logger = logging.getLogger("trio_ws.wire")
+
+
+async def write_all(
+    stream: trio.abc.SendStream,
+    data: bytes,
+    patience: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write bytes to a stream, as long as the peer takes some now and then.
+
+    Args:
+        stream: Where to.
+        data: What.
+        patience: Seconds in which one byte, or 16 KiB on streams that are no plain sockets, has
+            to be taken.
+        progress: Called with the number of bytes that have left just now.
+
+    Raises:
+        trio.TooSlowError: There was no progress.
+        trio.BrokenResourceError: The line broke.
+    """
+    send: Callable[[memoryview], Awaitable[int]]
+    send = stream.socket.send if isinstance(stream, trio.SocketStream) else _slice_sender(stream)
+    with memoryview(data) as view, trio.fail_after(patience) as scope:
+        start = 0
+        while start < len(view):
+            try:
+                count = await send(view[start:])
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            start += count
+            scope.deadline = trio.current_time() + patience
+            progress(count)
+
+
+def _slice_sender(stream: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]]:
+    async def send(view: memoryview) -> int:
+        part = view[:_SLICE]
+        await stream.send_all(part)
+        return len(part)
+
+    return send
+
+
+async def half_close(stream: trio.abc.Stream) -> bool:
+    """End this side's direction of a stream, below TLS if there is TLS.
+
+    The Close frame has told the peer already that all is said; a TLS alert would add nothing.
+
+    Returns:
+        False when the stream cannot do that.
+    """
+    inner = beneath_tls(stream)
+    if not isinstance(inner, trio.abc.HalfCloseableStream):
+        return False
+    try:
+        await inner.send_eof()
+    except (*BROKEN, OSError, ssl.SSLError):
+        return False
+    except Exception:
+        # A stream that breaks its contract costs its own connection only.
+        _logger.exception("half-closing the stream failed")
+        return False
+    return True
+
+
+async def cut(stream: trio.abc.AsyncResource) -> None:
+    """Close a stream at once, whatever comes of it.
+
+    Cancellation:
+        It is closed all the same.
+    """
+    try:
+        if isinstance(stream, trio.SocketStream):
+            # What its own closing does, without a checkpoint; three scopes would cost a fifth of a
+            # short connection, and most are cut more than once on their way out.
+            stream.socket.close()
+            return
+        # It waits for nobody, so the shield needs no deadline. Without it a cancellation would
+        # take the place of the error that is on its way out, a KeyboardInterrupt for one.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
+    except Exception:
+        _logger.exception("closing the stream failed")
