@@ -388,6 +388,52 @@ def test_many_messages_that_cost_little_stall_the_engine_together() -> None:
     assert len(take_all(engine)) == 8 - len(first)
 
 
+def test_many_small_messages_stall_the_engine_together() -> None:
+    engine = server()
+    data = frame(BINARY, deflated(bytes(10_000)), reserved=RSV1)
+    engine.receive_data(data * 30)
+
+    first = list(engine.events())
+
+    assert engine.stalled
+    assert STEP / 10_000 - 1 < len(first) < STEP / 10_000 + 1
+    assert len(take_all(engine)) == 30 - len(first)
+
+
+def test_each_read_may_cost_as_much_as_the_one_before() -> None:
+    engine = server()
+    data = frame(BINARY, deflated(bytes(STEP // 3)), reserved=RSV1)
+
+    for _ in range(10):
+        engine.receive_data(data)
+        assert len(list(engine.events())) == 1
+
+
+@pytest.mark.parametrize("length", [10, PIECE * 2])
+def test_peer_that_may_not_refer_to_earlier_messages_cannot(length: int) -> None:
+    agreement = answer_offers(["permessage-deflate; client_no_context_takeover"], Deflate())
+    compressor = zlib.compressobj(wbits=-15)
+    noise = hashlib.shake_128().digest(length)
+    first, second = (
+        compressor.compress(noise) + compressor.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)
+    )
+    engine = Engine(client=False, agreement=agreement)
+
+    assert content(feed(engine, frame(BINARY, first[:-4], reserved=RSV1))) == [noise]
+    assert code_of(feed(engine, frame(BINARY, second[:-4], reserved=RSV1))) == 1007
+
+
+def test_payload_that_waits_to_be_inflated_is_not_taken_for_frames() -> None:
+    # Stored as it is, it holds what looks like a ping; and it is so large that it stalls.
+    noise = raw_frame(PING, b"fake", masked=True) * (STEP // 2)
+    engine = server()
+    engine.receive_data(frame(BINARY, deflated(noise, 0), reserved=RSV1) + frame(PING, b"real"))
+
+    assert list(engine.events()) == []
+    assert list(engine.early_control()) == [Ping(payload=b"real")]
+    assert content(take_all(engine)) == [noise]
+
+
 def test_what_is_received_while_stalled_waits_its_turn() -> None:
     engine = server()
     engine.receive_data(frame(BINARY, deflated(bytes(STEP * 3)), reserved=RSV1))

@@ -35,9 +35,6 @@ _COST_OF_RESTART = 1024
 # RFC 7692 §7.2.1: what every message would end with is not sent.
 TAIL = b"\x00\x00\xff\xff"
 
-# RFC 7692 §7.2.3.6.
-_EMPTY = b"\x00"
-
 
 class Deflater:
     """Compresses what one side of a connection sends.
@@ -79,8 +76,6 @@ class Deflater:
             None when the message would not become smaller. Where later messages may refer to it, it
             is compressed all the same.
         """
-        if not payload:
-            return _EMPTY
         compressor = self._compressor or zlib.compressobj(
             self._settings.level,
             zlib.DEFLATED,

@@ -398,7 +398,8 @@ class Engine:
         self._position = end
         inflater.feed(self._payload(payload, end) + TAIL)
         output = inflater.read(int(min(self._max_message + 1, CHUNK)))
-        if inflater.waiting or len(output) > self._max_message:
+        if inflater.waiting:
+            # One byte too many is among what makes it wait.
             self._assembly = self._assembly_for(opcode, deflated=True)
             self._assembly.begin_inflated(output)
             return None
