@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all sanitize conformance build format bench bench-curves clean
+.PHONY: help demo test test-all sanitize conformance soak build format bench bench-curves clean
 
 VENV ?= .venv
 VERSIONS := 3.14 3.13 3.12 3.11
@@ -44,6 +44,7 @@ help:
 	@echo 'make sanitize  run the tests of the compiled half under AddressSanitizer (gcc)'
 	@echo 'make conformance  run the Autobahn test suite against server and client (Python 2.7);'
 	@echo '                  CASES="6.* 12.1.*", SIDES=server, TLS=1 narrow or change the run'
+	@echo 'make soak      torture the server for SECONDS=600, as SEED= says, or at random'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
 	@echo 'make bench     measure trio_ws beside its peers in minutes; FULL=1 in more than an hour'
@@ -111,6 +112,11 @@ sanitize: $(TOOLS)
 # the program itself. Patterns of cases are not for the shell to expand.
 conformance: $(TOOLS)
 	set -f; $(BIN)/python -m tests.conformance $(addprefix --side ,$(SIDES)) $(if $(TLS),--tls) $(CASES)
+
+# One variant of the server after the other; tests/torture/README.md says how to read what it prints.
+soak: $(TOOLS)
+	$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),600) $(addprefix --seed ,$(SEED)) \
+		$(if $(FAULT),--fault '$(FAULT)') $(addprefix --server ,$(SERVER))
 
 build: $(TOOLS)
 	rm -rf build dist

@@ -85,8 +85,9 @@ class Keepalive:
     """When to probe a silent peer, and when to give it up. Seconds.
 
     Any byte from the peer counts as life. The clock stands still while reading is paused because
-    this side's application is behind: a healthy peer is never blamed for our slowness.
-    ``Keepalive(interval=math.inf)`` turns it off.
+    this side's application is behind: a healthy peer is never blamed for our slowness. Pings go out
+    all the same, because nothing but writing tells that the line of a peer one does not read from
+    is lost. ``Keepalive(interval=math.inf)`` turns it off.
 
     Raises:
         TypeError: A value is no number.

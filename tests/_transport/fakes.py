@@ -80,6 +80,18 @@ class Tls:
         self.authority.configure_trust(self.client)
 
 
+def with_certificate_later(tls: Tls) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make contexts for a client and for a server that may ask for its certificate at any time."""
+    client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.authority.issue_cert("somebody@example.org").configure_cert(client)
+    tls.authority.issue_cert("localhost").configure_cert(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    for context in (client, server):
+        tls.authority.configure_trust(context)
+        context.post_handshake_auth = True
+    return client, server
+
+
 class Plain(trio.abc.Stream):
     """A stream that can do no more than a stream must: half of it cannot be closed.
 

@@ -27,6 +27,7 @@ from trio_ws._transport.endpoint import beneath_tls, endpoint_of
 from trio_ws._transport.lifetime import opened
 from trio_ws._transport.nurseries import members, open_background
 from trio_ws._transport.service import check_subprotocols
+from trio_ws._transport.start_tls import start_tls
 from trio_ws._transport.url import Target, parse_url
 from trio_ws._types import Headers, HeadersLike, Response
 
@@ -95,7 +96,9 @@ async def connect(
             stream = await _open_stream(target, progress)
         try:
             if target.secure and beneath_tls(stream) is stream:
-                stream = await _secure(stream, target, ssl_context, progress)
+                progress.step = "waiting for the TLS handshake"
+                context = ssl_context or ssl.create_default_context()
+                stream = await start_tls(stream, context, server_hostname=target.host)
             progress.step = "waiting for the answer to the opening handshake"
             key = make_key()
             extensions = None if compression is None else make_offer(compression)
@@ -181,24 +184,6 @@ async def _open_stream(target: Target, progress: _Progress) -> trio.abc.Stream:
         progress.step = "connecting to the socket"
         return await trio.open_unix_socket(target.unix_path)
     return await trio.open_tcp_stream(target.host, target.port)
-
-
-async def _secure(
-    stream: trio.abc.Stream,
-    target: Target,
-    ssl_context: ssl.SSLContext | None,
-    progress: _Progress,
-) -> trio.abc.Stream:
-    progress.step = "waiting for the TLS handshake"
-    secure = trio.SSLStream(
-        stream,
-        ssl_context or ssl.create_default_context(),
-        server_hostname=target.host,
-        # A WebSocket says goodbye by its Close frame, not by TLS.
-        https_compatible=True,
-    )
-    await secure.do_handshake()
-    return secure
 
 
 def _request_headers(target: Target, headers: HeadersLike, origin: str | None) -> Headers:

@@ -68,7 +68,7 @@ class ConnectionStatistics:
     """What parses and makes frames: compiled code, or Python where that was not built, or was
     turned off by ``TRIO_WS_NO_SPEEDUPS=1``."""
     wire: Literal["poller", "tasks"]
-    """What reads and writes: the poller that plain sockets share, or tasks of its own."""
+    """What reads and writes: the poller that sockets share, or tasks of its own."""
     compression: str | None
     """What the two sides have agreed on, as RFC 7692 writes it; None if messages are not
     compressed."""

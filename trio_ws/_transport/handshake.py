@@ -263,6 +263,9 @@ class Request:
             RuntimeError: On entering: the request was accepted already.
             ValueError: On entering: the client does not offer the subprotocol, or a header field
                 is malformed or the handshake's own.
+
+        Cancellation:
+            The connection says goodbye with 1001, within `Limits.close_timeout`.
         """
         return _accepted(self._arrival, subprotocol, headers, compression)
 

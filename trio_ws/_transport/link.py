@@ -42,10 +42,7 @@ from trio_ws._transport.keepalive import Watch
 from trio_ws._transport.metered import MeteredInbox
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
-from trio_ws._transport.poller import current_poller
-from trio_ws._transport.socket_wire import SocketWire
-from trio_ws._transport.stream_wire import StreamWire
-from trio_ws._transport.wire import Wire
+from trio_ws._transport.wires import make_wire
 from trio_ws._types import CloseCode, Message, Sendable
 
 _logger = logging.getLogger("trio_ws.link")
@@ -190,7 +187,7 @@ class Link:
         self.peer = peer
         self.inbox = self._make_inbox(limits, rate)
         self.outgoing = Outgoing(limits.outgoing_bytes)
-        self.wire = self._make_wire(stream, limits)
+        self.wire = make_wire(stream, self.outgoing, self, limits, client=engine.client)
         self.closure: Closure | None = None
         self.over = False
         """Whether the closing handshake is done, or the line is gone."""
@@ -218,28 +215,6 @@ class Link:
             on_room=self._unblock,
         )
 
-    def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
-        client = self.engine.client
-        write_timeout, close_timeout = limits.write_timeout, limits.close_timeout
-        if isinstance(stream, trio.SocketStream) and (poller := current_poller()) is not None:
-            return SocketWire(
-                stream,
-                self.outgoing,
-                self,
-                poller=poller,
-                client=client,
-                write_timeout=write_timeout,
-                close_timeout=close_timeout,
-            )
-        return StreamWire(
-            stream,
-            self.outgoing,
-            self,
-            client=client,
-            write_timeout=write_timeout,
-            close_timeout=close_timeout,
-        )
-
     def start(
         self, nursery: trio.Nursery, keepalive: Keepalive, *, head: bytes, rest: bytes
     ) -> None:
@@ -256,7 +231,7 @@ class Link:
         # What was read behind the head may have ended the connection already.
         if self.closure is None and keepalive.interval != float("inf"):
             self._watch = Watch(self, keepalive)
-            self._watch.go_on()
+            self._watch.start()
 
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
@@ -303,8 +278,6 @@ class Link:
         self.engine.go_on()
         if self._parse():
             self.wire.resume()
-            if self._watch is not None:
-                self._watch.go_on()
 
     def due(self) -> None:
         """Inflate on, when others have had their turn; see `Alarm`."""

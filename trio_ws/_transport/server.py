@@ -250,7 +250,8 @@ async def _listen(port: int, host: str | None) -> Sequence[trio.SocketListener]:
             return chosen
         free = int(chosen[0].socket.getsockname()[1])
         for listener in chosen:
-            await listener.aclose()
+            # Without a checkpoint, where a cancellation would leave the others open.
+            listener.socket.close()
         try:
             return await trio.open_tcp_listeners(free, host=host)
         except OSError as error:

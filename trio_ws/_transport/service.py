@@ -35,6 +35,7 @@ from trio_ws._transport.endpoint import (
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
+from trio_ws._transport.start_tls import start_tls
 from trio_ws._transport.streams import cut, half_close, write_all
 from trio_ws._types import Response, escaped, is_token
 
@@ -187,12 +188,7 @@ class Service:
             await cut(stream)
 
     async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream:
-        if self._ssl_context is None:
-            return stream
-        # https_compatible: a WebSocket says goodbye by its Close frame, not by TLS.
-        secure = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
-        await secure.do_handshake()
-        return secure
+        return stream if self._ssl_context is None else await start_tls(stream, self._ssl_context)
 
     async def _open(self, stream: trio.abc.Stream, visit: _Visit) -> Arrival | None:
         """Get the request within `Limits.open_timeout`, or answer why not."""
