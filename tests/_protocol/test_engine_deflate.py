@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.events import (
     CloseConnection,
@@ -529,6 +529,7 @@ def test_frames_around_the_size_of_a_piece_are_inflated(size: int) -> None:
 SIZES = st.sampled_from([0, 1, 127, 128, 1000, PIECE, STEP, STEP * 2 + 1])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(SIZES, st.booleans(), st.booleans(), st.sampled_from([None, True, False]))),
     st.integers(100, 5000),

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from trio_ws._protocol.http import RequestHead, refuse, write_head
-from trio_ws._types import Headers, is_token
+from trio_ws._types import Headers, escaped, is_token
 
 # RFC 6455 §1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -186,5 +186,6 @@ def check_answer(headers: Headers, key: str, offered: Collection[str]) -> str | 
     if not chosen:
         return None
     if len(chosen) > 1 or chosen[0] not in offered:
-        raise UpgradeError(f"it chose the subprotocol {chosen[0]!r}, which was not offered")
+        name = escaped(chosen[0])
+        raise UpgradeError(f"it chose the subprotocol '{name}', which was not offered")
     return chosen[0]
