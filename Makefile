@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all sanitize conformance fuzz build format bench bench-curves clean
+.PHONY: help demo test test-all sanitize conformance fuzz soak build format bench bench-curves clean
 
 VENV ?= .venv
 VERSIONS := 3.14 3.13 3.12 3.11
@@ -47,6 +47,7 @@ help:
 	@echo '                  CASES="6.* 12.1.*", SIDES=server, TLS=1 narrow or change the run'
 	@echo 'make fuzz      fuzz every parser, guided by coverage (Atheris); TARGET=frames SECONDS=600'
 	@echo '               narrow or prolong the run, MERGE=1 keeps what it found'
+	@echo 'make soak      torture the server for SECONDS=600, as SEED= says, or at random'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
 	@echo 'make bench     measure trio_ws beside its peers in minutes; FULL=1 in more than an hour'
@@ -119,6 +120,10 @@ conformance: $(TOOLS)
 fuzz: $(FUZZER)
 	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60) \
 		$(if $(MERGE),--merge) $(if $(IF_POSSIBLE),--if-possible)
+# One variant of the server after the other; tests/torture/README.md says how to read what it prints.
+soak: $(TOOLS)
+	$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),600) $(addprefix --seed ,$(SEED)) \
+		$(if $(FAULT),--fault '$(FAULT)') $(addprefix --server ,$(SERVER))
 
 build: $(TOOLS)
 	rm -rf build dist

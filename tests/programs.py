@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -89,8 +89,15 @@ class Program:
 
 
 @asynccontextmanager
-async def running(*command: str | Path) -> AsyncGenerator[Program, None]:
-    """Run a program; it is killed if it has not ended when the block is left."""
+async def running(
+    *command: str | Path, environment: Mapping[str, str] | None = None
+) -> AsyncGenerator[Program, None]:
+    """Run a program; it is killed if it has not ended when the block is left.
+
+    Args:
+        command: The program and its arguments.
+        environment: What its environment has beyond this program's own.
+    """
     _heed_interrupts()
     with tempfile.TemporaryFile() as errors:
         process = await trio.lowlevel.open_process(
@@ -98,7 +105,13 @@ async def running(*command: str | Path) -> AsyncGenerator[Program, None]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONUTF8": "1",
+                **(environment or {}),
+            },
         )
         try:
             yield Program(process, errors)

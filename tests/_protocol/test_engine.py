@@ -998,7 +998,7 @@ def test_trickle_decodes_no_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(data))
         mask_in_place(data, key, offset)
 
-    monkeypatch.setattr("trio_ws._protocol.engine.mask_in_place", counting)
+    monkeypatch.setattr("trio_ws._protocol.assembly.mask_in_place", counting)
     feed(server(), *one_by_one(frame(TEXT, b"x" * 1000)))
 
     assert sum(sizes) == 1000

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto.events import Event
 
 from tests.fakes import WholeMessages, raw_frame
-from trio_ws._config import Keepalive, Limits, Rate, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, Rate, TrustedProxies
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
@@ -78,6 +78,18 @@ class Tls:
         certificate.configure_cert(self.server)
         self.client = ssl.create_default_context()
         self.authority.configure_trust(self.client)
+
+
+def with_certificate_later(tls: Tls) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make contexts for a client and for a server that may ask for its certificate at any time."""
+    client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.authority.issue_cert("somebody@example.org").configure_cert(client)
+    tls.authority.issue_cert("localhost").configure_cert(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    for context in (client, server):
+        tls.authority.configure_trust(context)
+        context.post_handshake_auth = True
+    return client, server
 
 
 class Plain(trio.abc.Stream):
@@ -327,6 +339,7 @@ async def open_service(
     hosts: Hosts = None,
     proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable
     propagate: bool = False,
 ) -> AsyncGenerator[Clients, None]:
@@ -341,6 +354,7 @@ async def open_service(
                 hosts=hosts,
                 proxies=proxies,
                 subprotocols=subprotocols,
+                compression=compression,
                 limits=limits,
                 keepalive=NO_KEEPALIVE,
                 propagate=propagate,

@@ -19,6 +19,8 @@ from trio_ws._transport.endpoint import (
     is_loopback,
     listening_at,
 )
+from trio_ws._transport.tls import TlsSession
+from trio_ws._transport.tls_stream import TlsStream
 from trio_ws.testing import stream_pair
 
 needs_unix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets")
@@ -55,6 +57,14 @@ def test_tls_over_a_stream_without_addresses_is_looked_through() -> None:
 
     assert beneath_tls(secure) is stream
     assert endpoint_of(secure, local=False) == "<MemoryStream>"
+
+
+async def test_tls_of_ours_is_looked_through_as_well() -> None:
+    here, there = trio.socket.socketpair()
+    session = TlsSession(ssl.create_default_context(), server_hostname="localhost")
+    with there:
+        async with trio.SocketStream(here) as stream:
+            assert beneath_tls(TlsStream(stream, session)) is stream
 
 
 def test_beneath_tls_returns_another_stream_as_it_is() -> None:

@@ -54,7 +54,7 @@ class Peer(Probed):
 def start(peer: Peer, *, interval: float = 20, patience: float = 5) -> Watch:
     """Begin to watch a peer."""
     watch = Watch(peer, Keepalive(interval=interval, timeout=patience))
-    watch.go_on()
+    watch.start()
     return watch
 
 
@@ -138,28 +138,39 @@ async def test_any_byte_answers_a_probe(autojump_clock: MockClock) -> None:
     assert peer.silence is None
 
 
-async def test_a_peer_is_not_probed_while_reading_is_paused(autojump_clock: MockClock) -> None:
+async def test_a_peer_is_probed_and_never_given_up_while_reading_is_paused(
+    autojump_clock: MockClock,
+) -> None:
     peer = Peer()
-    watch = start(peer)
+    start(peer)
     peer.pause()
 
-    await trio.sleep(100)
+    await trio.sleep(90)
+
+    assert peer.probes == [20, 40, 60, 80]
+    assert peer.silence is None
+
+
+async def test_the_interval_begins_anew_when_reading_goes_on(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    start(peer)
+    peer.pause()
+
+    await trio.sleep(90)
     peer.resume()
-    watch.go_on()
     await trio.sleep(21)
 
-    assert peer.probes == [120]
+    assert peer.probes == [20, 40, 60, 80, 110]
 
 
 async def test_a_short_pause_puts_the_probe_off(autojump_clock: MockClock) -> None:
     peer = Peer()
-    watch = start(peer)
+    start(peer)
     await trio.sleep(5)
 
     peer.pause()
     await trio.sleep(5)
     peer.resume()
-    watch.go_on()
     await trio.sleep(21)
 
     assert peer.probes == [30]
@@ -169,16 +180,15 @@ async def test_a_peer_is_not_given_up_for_a_pause_after_the_probe(
     autojump_clock: MockClock,
 ) -> None:
     peer = Peer()
-    watch = start(peer)
+    start(peer)
     await trio.sleep(21)
 
     peer.pause()
     await trio.sleep(79)
     peer.resume()
-    watch.go_on()
     await trio.sleep(24)
 
-    assert peer.probes == [20, 120]
+    assert peer.probes == [20, 25, 45, 65, 85, 120]
     assert peer.silence is None
 
 
@@ -186,12 +196,11 @@ async def test_a_peer_that_falls_silent_after_a_pause_is_given_up(
     autojump_clock: MockClock,
 ) -> None:
     peer = Peer()
-    watch = start(peer)
+    start(peer)
     peer.pause()
 
     await trio.sleep(100)
     peer.resume()
-    watch.go_on()
     await trio.sleep(26)
 
     assert peer.silence == 25
@@ -238,10 +247,10 @@ async def test_a_watch_can_be_ended_in_a_pause_and_twice(autojump_clock: MockClo
     peer = Peer()
     watch = start(peer)
     peer.pause()
-    await trio.sleep(100)
+    await trio.sleep(25)
 
     watch.end()
     watch.end()
     await trio.sleep(100)
 
-    assert peer.probes == []
+    assert peer.probes == [20]

@@ -169,6 +169,17 @@ def test_size_counts_what_was_taken_until_it_is_written() -> None:
     assert (before, outgoing.size) == (10, 6)
 
 
+def test_what_was_taken_may_grow_on_its_way() -> None:
+    outgoing = Outgoing(inf)
+    outgoing.push(b"data")
+    outgoing.take()
+
+    outgoing.grow(22)
+    outgoing.written(20)
+
+    assert outgoing.size == 6
+
+
 def test_size_is_never_negative() -> None:
     outgoing = Outgoing(inf)
     outgoing.push(bytes(10))

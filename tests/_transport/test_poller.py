@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests._transport.watchers import each_watcher, make_selector_watcher
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport import watchers as watchers_module
-from trio_ws._transport.poller import Polled, Poller, current_poller
+from trio_ws._transport.poller import READ_SIZE, Polled, Poller, can_poll, current_poller
 from trio_ws._transport.watchers import READ, WRITE, Watcher
 
 pytestmark = pytest.mark.network
@@ -295,6 +295,33 @@ async def test_there_is_no_poller_when_the_environment_says_so(
     assert current_poller() is None
 
 
+@pytest.mark.parametrize("watchers", [True, False])
+@pytest.mark.parametrize("value", ["1", "0", ""])
+async def test_whether_there_can_be_a_poller_is_known_without_making_one(
+    watchers: bool, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", value)
+    monkeypatch.setattr(poller_module, "can_watch", lambda: watchers)
+
+    assert can_poll() is (watchers and value != "1")
+
+
+async def test_the_workspace_is_as_large_as_a_read_and_another_room() -> None:
+    poller = Poller(SpyWatcher())
+    served = Served()
+    poller.add(1001, served)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"data")
+        data = poller.read(ours.fileno())
+        poller.workspace[:4] = b"DATA"
+
+        assert bytes(data) == b"data"
+        assert len(poller.workspace) == READ_SIZE
+        assert bytes(poller.workspace[:4]) == b"DATA"
+    poller.remove(1001, served)
+
+
 async def test_there_is_no_poller_without_epoll_and_kqueue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -331,18 +358,20 @@ def test_each_run_has_a_poller_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert [watcher.closed for watcher in watchers] == [True] * 4
 
 
-async def test_other_tasks_run_in_a_round_that_reads_much() -> None:
+@pytest.mark.parametrize("counted", [False, True])
+async def test_other_tasks_run_in_a_round_that_reads_much(counted: bool) -> None:
     watcher = SpyWatcher()
     poller = Poller(watcher)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    chunk = bytes(32 * 1024)
+    chunk = bytes(1024 if counted else 32 * 1024)
     rounds: list[int] = []
 
     def read() -> None:
         # Nothing but this end takes bytes, so each read gets all of a chunk.
         for _ in range(4):
             theirs.send(chunk)
+            poller.count_work(31 * 1024 if counted else 0)
             assert len(poller.read(ours.fileno())) == len(chunk)
         rounds.append(steps[0])
 

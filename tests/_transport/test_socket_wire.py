@@ -1,195 +1,46 @@
-"""`SocketWire` reads, writes and ends a socket without a task of its own."""
+"""`SocketWire` reads, writes and ends a socket without a task of its own, as `TlsWire` does."""
 
 import logging
 import os
-import select
-import selectors
 import socket
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from math import inf
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests._transport.fakes import Tls
+from tests._transport.socket_benches import (
+    Benches,
+    Owner,
+    SpyWatcher,
+    needs_watcher,
+    read_to_end,
+)
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import Poller
 from trio_ws._transport.socket_wire import SocketWire, rest_of
-from trio_ws._transport.watchers import READ, WRITE, Watcher, make_watcher
-from trio_ws._transport.wire import WireOwner
+from trio_ws._transport.watchers import READ, WRITE
 
-pytestmark = [
-    pytest.mark.network,
-    pytest.mark.skipif(
-        not hasattr(select, "epoll") and not hasattr(selectors, "KqueueSelector"),
-        reason="there is neither epoll nor kqueue",
-    ),
-]
+pytestmark = [pytest.mark.network, needs_watcher]
 
 
-class Owner(WireOwner):
-    """A connection that writes down what its wire tells it."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.reads_on = True
-        self.fault: Exception | None = None
-        self.ends: list[BaseException | None] = []
-        self.stuck = 0
-
-    def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
-        if self.fault is not None:
-            raise self.fault
-        self.data += data
-        return self.reads_on
-
-    def line_ended(self, error: BaseException | None) -> None:
-        self.ends.append(error)
-
-    def line_stuck(self) -> None:
-        self.stuck += 1
+@pytest.fixture(params=["plain", "tls"])
+def benches(request: pytest.FixtureRequest, tls: Tls) -> Benches:
+    """Give wires of both kinds: TLS changes nothing of what is tested here."""
+    return Benches(tls if request.param == "tls" else None)
 
 
-class Faulty(Outgoing):
-    """A queue with a fault."""
-
-    fault: Exception | None = None
-
-    def take(self) -> tuple[bytes, ...]:
-        if self.fault is not None:
-            raise self.fault
-        return super().take()
-
-
-class SpyWatcher(Watcher):
-    """A watcher that writes down what it was told to watch."""
-
-    def __init__(self) -> None:
-        watcher = make_watcher()
-        assert watcher is not None
-        self._watcher = watcher
-        self.interests: dict[int, int] = {}
-        self.closed = False
-
-    def fileno(self) -> int:
-        return self._watcher.fileno()
-
-    def watch(self, fd: int, interest: int, before: int) -> None:
-        assert self.interests.get(fd, 0) == before
-        self._watcher.watch(fd, interest, before)
-        self.interests[fd] = interest
-
-    def ready(self) -> Iterable[tuple[int, int]]:
-        return self._watcher.ready()
-
-    def close(self) -> None:
-        self.closed = True
-        self._watcher.close()
-
-
-class Bench:
-    """A wire with all that belongs to it. Created by `open_bench`.
-
-    Args:
-        client: Whether it is a client's wire.
-        write_timeout: Seconds without progress.
-        nursery: Where it closes.
-    """
-
-    def __init__(self, nursery: trio.Nursery, *, client: bool, write_timeout: float) -> None:
-        self.nursery = nursery
-        self.here, there = trio.socket.socketpair()
-        self.fd = self.here.fileno()
-        self.peer = trio.SocketStream(there)
-        self.stream = trio.SocketStream(self.here)
-        self.owner = Owner()
-        self.outgoing = Faulty(inf)
-        self.watcher = SpyWatcher()
-        self.poller = Poller(self.watcher)
-        self.wire = SocketWire(
-            self.stream,
-            self.outgoing,
-            self.owner,
-            poller=self.poller,
-            client=client,
-            write_timeout=write_timeout,
-            close_timeout=5,
-        )
-
-    @property
-    def interest(self) -> int:
-        return self.watcher.interests.get(self.fd, 0)
-
-    def write(self, data: bytes) -> None:
-        self.outgoing.push(data)
-        self.wire.write_soon()
-
-    async def fill(self) -> int:
-        """Write more than the system takes; return how much."""
-        data = bytes(8 * 1024 * 1024)
-        self.write(data)
-        await wait_all_tasks_blocked()
-        assert self.interest & WRITE
-        return len(data)
-
-    async def drain(self, size: int) -> None:
-        """Take so many bytes from the peer's end."""
-        while size > 0:
-            size -= len(await self.peer.receive_some())
-        assert size == 0
-
-
-@asynccontextmanager
-async def open_bench(
-    *,
-    client: bool = False,
-    rest: bytes = b"",
-    write_timeout: float = 20,
-    start: bool = True,
-) -> AsyncGenerator[Bench, None]:
-    """Start a wire over a socket; at the end nothing is left of it."""
-    async with trio.open_nursery() as nursery:
-        bench = Bench(nursery, client=client, write_timeout=write_timeout)
-        if start:
-            bench.wire.start(nursery, rest)
-        yield bench
-        if start:
-            bench.wire.abort()
-            await bench.wire.wait_stopped()
-            await wait_all_tasks_blocked()
-            assert bench.watcher.closed
-            assert bench.here.fileno() == -1
-        await bench.peer.aclose()
-
-
-async def read_to_end(stream: trio.SocketStream) -> bytes:
-    return b"".join([bytes(data) async for data in stream])
-
-
-def hand_over_descriptor(bench: Bench) -> tuple[socket.socket, socket.socket]:
-    """Close the wire's socket and give its descriptor to one of a new pair."""
-    other, others_peer = socket.socketpair()
-    os.dup2(other.fileno(), bench.here.detach())
-    other.close()
-    return socket.socket(fileno=bench.fd), others_peer
-
-
-def reset(stream: trio.SocketStream) -> None:
-    """Have the peer's end go away without having read what it was sent."""
-    stream.socket.close()
-
-
-async def test_reading_hands_over_the_rest_of_the_head_first() -> None:
-    async with open_bench(rest=b"rest ") as bench:
+async def test_reading_hands_over_the_rest_of_the_head_first(benches: Benches) -> None:
+    async with benches.open(rest=b"rest ") as bench:
         await bench.peer.send_all(b"more")
         await wait_all_tasks_blocked()
 
         assert bench.owner.data == b"rest more"
 
 
-async def test_heard_is_the_time_of_the_last_byte(mock_clock: MockClock) -> None:
-    async with open_bench() as bench:
+async def test_heard_is_the_time_of_the_last_byte(benches: Benches, mock_clock: MockClock) -> None:
+    async with benches.open() as bench:
         mock_clock.jump(7)
         await bench.peer.send_all(b"x")
         await wait_all_tasks_blocked()
@@ -198,10 +49,10 @@ async def test_heard_is_the_time_of_the_last_byte(mock_clock: MockClock) -> None
         assert bench.wire.heard == 7
 
 
-async def test_the_end_of_the_stream_is_told_without_an_error() -> None:
-    async with open_bench() as bench:
+async def test_the_end_of_the_stream_is_told_without_an_error(benches: Benches) -> None:
+    async with benches.open() as bench:
         await bench.peer.send_all(b"last")
-        await bench.peer.send_eof()
+        await bench.raw.send_eof()
         await wait_all_tasks_blocked()
 
         assert bench.owner.data == b"last"
@@ -210,11 +61,11 @@ async def test_the_end_of_the_stream_is_told_without_an_error() -> None:
         assert not bench.wire.stopped
 
 
-async def test_a_reset_is_told_with_its_error() -> None:
-    async with open_bench() as bench:
+async def test_a_reset_is_told_with_its_error(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.write(b"unread")
         await wait_all_tasks_blocked()
-        reset(bench.peer)
+        bench.reset()
         await wait_all_tasks_blocked()
 
         (error,) = bench.owner.ends
@@ -222,8 +73,8 @@ async def test_a_reset_is_told_with_its_error() -> None:
         assert isinstance(error.__cause__, ConnectionResetError)
 
 
-async def test_reading_pauses_off_the_watch_and_goes_on_when_resumed() -> None:
-    async with open_bench() as bench:
+async def test_reading_pauses_off_the_watch_and_goes_on_when_resumed(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.owner.reads_on = False
         await bench.peer.send_all(b"one ")
         await wait_all_tasks_blocked()
@@ -238,8 +89,8 @@ async def test_reading_pauses_off_the_watch_and_goes_on_when_resumed() -> None:
         assert bench.owner.data == b"one two"
 
 
-async def test_the_rest_of_the_head_can_pause_reading() -> None:
-    async with open_bench(start=False) as bench:
+async def test_the_rest_of_the_head_can_pause_reading(benches: Benches) -> None:
+    async with benches.open(start=False) as bench:
         bench.owner.reads_on = False
         bench.wire.start(bench.nursery, b"rest")
         await bench.peer.send_all(b"more")
@@ -250,8 +101,8 @@ async def test_the_rest_of_the_head_can_pause_reading() -> None:
         bench.wire.abort()
 
 
-async def test_an_event_for_nothing_changes_nothing() -> None:
-    async with open_bench() as bench:
+async def test_an_event_for_nothing_changes_nothing(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.wire.ready(READ | WRITE, 0)
         bench.wire.flush()
 
@@ -260,8 +111,8 @@ async def test_an_event_for_nothing_changes_nothing() -> None:
         assert bench.interest == READ
 
 
-async def test_what_is_queued_in_one_tick_leaves_in_one_write() -> None:
-    async with open_bench() as bench:
+async def test_what_is_queued_in_one_tick_leaves_in_one_write(benches: Benches) -> None:
+    async with benches.open() as bench:
         for data in (b"one ", b"two ", b"three"):
             bench.write(data)
 
@@ -269,8 +120,8 @@ async def test_what_is_queued_in_one_tick_leaves_in_one_write() -> None:
         assert bench.outgoing.size == 0
 
 
-async def test_what_was_queued_before_the_start_is_written() -> None:
-    async with open_bench(start=False) as bench:
+async def test_what_was_queued_before_the_start_is_written(benches: Benches) -> None:
+    async with benches.open(start=False) as bench:
         bench.write(b"early")
         bench.wire.start(bench.nursery, b"")
 
@@ -278,8 +129,8 @@ async def test_what_was_queued_before_the_start_is_written() -> None:
         bench.wire.abort()
 
 
-async def test_what_was_withdrawn_before_the_write_is_not_written() -> None:
-    async with open_bench() as bench:
+async def test_what_was_withdrawn_before_the_write_is_not_written(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.outgoing.push_ping(b"ping")
         bench.wire.write_soon()
         bench.outgoing.withdraw_ping(b"ping")
@@ -289,8 +140,8 @@ async def test_what_was_withdrawn_before_the_write_is_not_written() -> None:
         assert await bench.peer.receive_some() == b"next"
 
 
-async def test_writing_goes_on_when_a_full_socket_has_room() -> None:
-    async with open_bench() as bench:
+async def test_writing_goes_on_when_a_full_socket_has_room(benches: Benches) -> None:
+    async with benches.open() as bench:
         size = await bench.fill()
         bench.write(b"last")
 
@@ -303,7 +154,7 @@ async def test_writing_goes_on_when_a_full_socket_has_room() -> None:
 
 
 async def test_writing_waits_for_a_socket_that_was_full_from_the_start() -> None:
-    async with open_bench() as bench:
+    async with Benches(None).open() as bench:
         # More than fits; the system takes a part.
         size = os.write(bench.fd, bytes(8 * 1024 * 1024))
         bench.write(b"last")
@@ -317,8 +168,8 @@ async def test_writing_waits_for_a_socket_that_was_full_from_the_start() -> None
         assert bench.outgoing.size == 0
 
 
-async def test_many_small_writes_are_made_in_rounds() -> None:
-    async with open_bench() as bench:
+async def test_many_small_writes_are_made_in_rounds(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         for _ in range(10):
             bench.write(bytes(10 * 1024) + bytes(54 * 1024))
@@ -333,9 +184,9 @@ async def test_many_small_writes_are_made_in_rounds() -> None:
 
 
 async def test_a_peer_that_takes_nothing_is_stuck_after_the_write_timeout(
-    mock_clock: MockClock,
+    benches: Benches, mock_clock: MockClock
 ) -> None:
-    async with open_bench() as bench:
+    async with benches.open() as bench:
         await bench.fill()
 
         mock_clock.jump(19.9)
@@ -347,8 +198,10 @@ async def test_a_peer_that_takes_nothing_is_stuck_after_the_write_timeout(
         assert (before, bench.owner.stuck) == (0, 1)
 
 
-async def test_a_peer_that_takes_some_bytes_in_time_is_not_stuck(mock_clock: MockClock) -> None:
-    async with open_bench() as bench:
+async def test_a_peer_that_takes_some_bytes_in_time_is_not_stuck(
+    benches: Benches, mock_clock: MockClock
+) -> None:
+    async with benches.open() as bench:
         await bench.fill()
 
         for _ in range(10):
@@ -362,8 +215,10 @@ async def test_a_peer_that_takes_some_bytes_in_time_is_not_stuck(mock_clock: Moc
         assert bench.owner.stuck == 0
 
 
-async def test_a_peer_may_take_its_time_without_a_write_timeout(mock_clock: MockClock) -> None:
-    async with open_bench(write_timeout=inf) as bench:
+async def test_a_peer_may_take_its_time_without_a_write_timeout(
+    benches: Benches, mock_clock: MockClock
+) -> None:
+    async with benches.open(write_timeout=inf) as bench:
         await bench.fill()
 
         mock_clock.jump(100000)
@@ -372,10 +227,10 @@ async def test_a_peer_may_take_its_time_without_a_write_timeout(mock_clock: Mock
         assert bench.owner.stuck == 0
 
 
-async def test_a_line_that_breaks_in_a_write_is_read_to_its_end() -> None:
-    async with open_bench() as bench:
+async def test_a_line_that_breaks_in_a_write_is_read_to_its_end(benches: Benches) -> None:
+    async with benches.open() as bench:
         await bench.peer.send_all(b"goodbye")
-        reset(bench.peer)
+        bench.reset()
 
         bench.wire.write_soon()
         bench.outgoing.push(b"lost")
@@ -387,12 +242,12 @@ async def test_a_line_that_breaks_in_a_write_is_read_to_its_end() -> None:
         assert bench.outgoing.empty
 
 
-async def test_a_paused_line_ends_when_a_write_breaks() -> None:
-    async with open_bench() as bench:
+async def test_a_paused_line_ends_when_a_write_breaks(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.owner.reads_on = False
         await bench.peer.send_all(b"x")
         await wait_all_tasks_blocked()
-        reset(bench.peer)
+        bench.reset()
 
         bench.write(b"lost")
         await wait_all_tasks_blocked()
@@ -405,9 +260,9 @@ async def test_a_paused_line_ends_when_a_write_breaks() -> None:
 
 @pytest.mark.parametrize("rest", [b"", b"x"])
 async def test_a_fault_of_the_owner_costs_this_connection_only(
-    rest: bytes, caplog: pytest.LogCaptureFixture
+    benches: Benches, rest: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_bench(start=False) as bench:
+    async with benches.open(start=False) as bench:
         bench.owner.fault = KeyError("odd")
         bench.wire.start(bench.nursery, rest)
         await bench.peer.send_all(b"x")
@@ -421,9 +276,9 @@ async def test_a_fault_of_the_owner_costs_this_connection_only(
 
 
 async def test_a_fault_of_writing_costs_this_connection_only(
-    caplog: pytest.LogCaptureFixture,
+    benches: Benches, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_bench() as bench:
+    async with benches.open() as bench:
         bench.outgoing.fault = KeyError("odd")
 
         bench.write(b"lost")
@@ -433,8 +288,8 @@ async def test_a_fault_of_writing_costs_this_connection_only(
         assert "writing failed" in caplog.text
 
 
-async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end() -> None:
-    async with open_bench() as bench:
+async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(benches: Benches) -> None:
+    async with benches.open() as bench:
         size = await bench.fill()
 
         bench.wire.begin_close(answered=True)
@@ -449,21 +304,23 @@ async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end() -> N
         assert bench.owner.ends == [None]
 
 
-async def test_a_client_waits_for_the_server_to_end_the_line() -> None:
-    async with open_bench(client=True) as bench:
+async def test_a_client_waits_for_the_server_to_end_the_line(benches: Benches) -> None:
+    async with benches.open(client=True) as bench:
         bench.wire.begin_close(answered=True)
         await wait_all_tasks_blocked()
         before = bench.wire.stopped
 
-        await bench.peer.send_eof()
+        await bench.raw.send_eof()
         await bench.wire.wait_stopped()
 
         assert not before
         assert await bench.peer.receive_some() == b""
 
 
-async def test_a_close_is_over_after_the_close_timeout(mock_clock: MockClock) -> None:
-    async with open_bench() as bench:
+async def test_a_close_is_over_after_the_close_timeout(
+    benches: Benches, mock_clock: MockClock
+) -> None:
+    async with benches.open() as bench:
         await bench.fill()
         bench.wire.begin_close(answered=False)
         await wait_all_tasks_blocked()
@@ -477,9 +334,11 @@ async def test_a_close_is_over_after_the_close_timeout(mock_clock: MockClock) ->
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_a_close_that_is_cancelled_leaves_nothing_behind(answered: bool) -> None:
+async def test_a_close_that_is_cancelled_leaves_nothing_behind(
+    benches: Benches, answered: bool
+) -> None:
     async with trio.open_nursery() as nursery:
-        bench = Bench(nursery, client=False, write_timeout=20)
+        bench = await benches.make(nursery)
         bench.wire.start(nursery, b"")
         await bench.fill()
         bench.wire.begin_close(answered=answered)
@@ -494,8 +353,8 @@ async def test_a_close_that_is_cancelled_leaves_nothing_behind(answered: bool) -
     await bench.peer.aclose()
 
 
-async def test_abort_cuts_a_stuck_and_paused_line_at_once() -> None:
-    async with open_bench() as bench:
+async def test_abort_cuts_a_stuck_and_paused_line_at_once(benches: Benches) -> None:
+    async with benches.open() as bench:
         await bench.fill()
         bench.owner.reads_on = False
         await bench.peer.send_all(b"x")
@@ -508,19 +367,11 @@ async def test_abort_cuts_a_stuck_and_paused_line_at_once() -> None:
         assert not bench.wire.paused
 
 
-async def test_a_socket_that_was_closed_before_the_start_ends_at_once() -> None:
+async def test_a_socket_that_was_closed_before_the_start_ends_at_once(benches: Benches) -> None:
     async with trio.open_nursery() as nursery:
-        bench = Bench(nursery, client=False, write_timeout=20)
+        bench = await benches.make(nursery)
         await bench.stream.aclose()
-        late = SocketWire(
-            bench.stream,
-            bench.outgoing,
-            bench.owner,
-            poller=bench.poller,
-            client=False,
-            write_timeout=20,
-            close_timeout=5,
-        )
+        late = bench.make_wire()
         late.start(nursery, b"rest")
         late.abort()
         await late.wait_stopped()
@@ -530,8 +381,8 @@ async def test_a_socket_that_was_closed_before_the_start_ends_at_once() -> None:
     assert isinstance(bench.owner.ends[0], trio.ClosedResourceError)
 
 
-async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_write() -> None:
-    async with open_bench() as bench:
+async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_write(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.here.close()
 
         bench.write(b"lost")
@@ -542,8 +393,8 @@ async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_write() -> None:
         assert bench.outgoing.size == 0
 
 
-async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_read() -> None:
-    async with open_bench() as bench:
+async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_read(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.here.close()
 
         bench.wire.ready(READ, 0)
@@ -552,9 +403,11 @@ async def test_a_socket_closed_by_somebody_else_is_noticed_in_a_read() -> None:
         assert isinstance(error, trio.ClosedResourceError)
 
 
-async def test_another_socket_with_the_descriptor_never_gets_this_ones_bytes() -> None:
-    async with open_bench() as bench:
-        other, others_peer = hand_over_descriptor(bench)
+async def test_another_socket_with_the_descriptor_never_gets_this_ones_bytes(
+    benches: Benches,
+) -> None:
+    async with benches.open() as bench:
+        other, others_peer = bench.hand_over_descriptor()
         with other, others_peer:
             others_peer.setblocking(False)
             others_peer.send(b"not ours")
@@ -569,9 +422,9 @@ async def test_another_socket_with_the_descriptor_never_gets_this_ones_bytes() -
         assert bench.owner.data == b""
 
 
-async def test_a_socket_whose_descriptor_another_wire_has_is_ended() -> None:
-    async with open_bench() as bench:
-        other, others_peer = hand_over_descriptor(bench)
+async def test_a_socket_whose_descriptor_another_wire_has_is_ended(benches: Benches) -> None:
+    async with benches.open() as bench:
+        other, others_peer = bench.hand_over_descriptor()
         bench.watcher.interests[bench.fd] = 0
         owner = Owner()
         wire = SocketWire(
@@ -595,8 +448,8 @@ async def test_a_socket_whose_descriptor_another_wire_has_is_ended() -> None:
         assert (bench.owner.data, owner.data) == (b"", b"theirs")
 
 
-async def test_an_event_without_data_changes_nothing() -> None:
-    async with open_bench() as bench:
+async def test_an_event_without_data_changes_nothing(benches: Benches) -> None:
+    async with benches.open() as bench:
         bench.wire.ready(READ, 0)
 
         assert bench.owner.ends == []
@@ -604,11 +457,11 @@ async def test_an_event_without_data_changes_nothing() -> None:
 
 
 async def test_a_wire_gets_another_poller_when_its_own_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
-    async with open_bench(start=False) as bench:
-        other = Bench(bench.nursery, client=False, write_timeout=20)
+    async with benches.open(start=False) as bench:
+        other = await benches.make(bench.nursery)
         bench.poller.add(1001, other.wire)
         bench.poller.remove(1001, other.wire)
         bench.wire.start(bench.nursery, b"")
@@ -624,11 +477,11 @@ async def test_a_wire_gets_another_poller_when_its_own_has_ended(
 
 
 async def test_a_wire_for_which_no_other_poller_can_be_had_ends(
-    monkeypatch: pytest.MonkeyPatch,
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIO_WS_NO_POLLER", "1")
-    async with open_bench(start=False) as bench:
-        other = Bench(bench.nursery, client=False, write_timeout=20)
+    async with benches.open(start=False) as bench:
+        other = await benches.make(bench.nursery)
         bench.poller.add(1001, other.wire)
         bench.poller.remove(1001, other.wire)
 
@@ -648,9 +501,9 @@ def refuse(_fd: int, interest: int, _before: int) -> None:
 
 
 async def test_a_socket_that_the_system_does_not_watch_ends_with_the_cause(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    benches: Benches, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_bench(start=False) as bench:
+    async with benches.open(start=False) as bench:
         monkeypatch.setattr(bench.poller, "watch", refuse)
 
         bench.wire.start(bench.nursery, b"")
@@ -664,9 +517,9 @@ async def test_a_socket_that_the_system_does_not_watch_ends_with_the_cause(
 
 
 async def test_a_socket_that_cannot_be_watched_again_ends_and_blames_no_receiver(
-    monkeypatch: pytest.MonkeyPatch,
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_bench() as bench:
+    async with benches.open() as bench:
         bench.owner.reads_on = False
         await bench.peer.send_all(b"data")
         await wait_all_tasks_blocked()
@@ -705,15 +558,17 @@ async def test_a_wire_serves_a_tcp_connection_on_the_loopback_interface(
     assert (owner.data, owner.ends) == (b"goodbye", [None])
 
 
-async def test_a_wire_tells_what_it_is() -> None:
-    async with open_bench() as bench:
+async def test_a_wire_tells_what_it_is(benches: Benches) -> None:
+    async with benches.open() as bench:
         assert bench.wire.kind == "poller"
         bench.wire.abort()
 
 
-async def test_large_payloads_arrive_whole_whatever_the_system_takes_at_a_time() -> None:
+async def test_large_payloads_arrive_whole_whatever_the_system_takes_at_a_time(
+    benches: Benches,
+) -> None:
     header, payload = b"h" * 10, os.urandom(3_000_000)
-    async with open_bench() as bench:
+    async with benches.open() as bench:
         for _ in range(3):
             bench.outgoing.push((header, payload))
         bench.write(b"end")

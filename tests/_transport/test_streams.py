@@ -6,6 +6,8 @@ from trio.testing import MockClock, assert_no_checkpoints
 
 from tests._transport.fakes import Failing, Plain, Tls
 from trio_ws._transport.streams import cut, half_close, write_all
+from trio_ws._transport.tls import TlsSession
+from trio_ws._transport.tls_stream import TlsStream
 from trio_ws.testing import stream_pair
 
 
@@ -105,11 +107,14 @@ async def test_cut_closes_a_stream_although_it_is_cancelled() -> None:
 
 
 @pytest.mark.network
-async def test_cut_closes_a_socket_at_once() -> None:
+@pytest.mark.parametrize("secure", [False, True])
+async def test_cut_closes_a_socket_at_once(secure: bool, tls: Tls) -> None:
     here, there = trio.socket.socketpair()
+    stream = trio.SocketStream(here)
+    session = TlsSession(tls.server, server_hostname=None)
 
     with there, assert_no_checkpoints():
-        await cut(trio.SocketStream(here))
+        await cut(TlsStream(stream, session) if secure else stream)
 
     assert here.fileno() == -1
 

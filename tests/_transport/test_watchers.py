@@ -124,3 +124,12 @@ def test_a_watchers_own_descriptor_is_readable_while_a_socket_is_ready(
 
     assert before == []
     assert len(after) == 1
+
+
+def test_a_system_can_watch_when_it_has_a_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = watchers_module.can_watch()
+    monkeypatch.setattr(watchers_module, "select", SimpleNamespace())
+    monkeypatch.setattr(watchers_module, "selectors", SimpleNamespace())
+
+    assert (before, watchers_module.can_watch()) == (True, False)
+    assert watchers_module.make_watcher() is None

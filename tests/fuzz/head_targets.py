@@ -7,6 +7,7 @@ from tests.fuzz.bounds import counted, held
 from tests.fuzz.haste import sample
 from tests.fuzz.splits import splits
 from trio_ws._config import TrustedProxies
+from trio_ws._protocol.extensions import read_answer
 from trio_ws._protocol.forwarded import Address, ProxyPolicy, plain_address, said_secure
 from trio_ws._protocol.http import (
     Exchange,
@@ -211,6 +212,7 @@ def answer(data: bytes) -> None:
     try:
         with counted(limit=300 + 40 * len(data)):
             chosen = check_answer(headers, KEY, OFFERED)
+            assert read_answer(headers.get_all("Sec-WebSocket-Extensions"), None) is None
     except UpgradeError:
         return
     assert headers.get("Upgrade", "").strip(", \t").lower() == "websocket"

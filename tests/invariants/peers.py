@@ -22,6 +22,7 @@ from tests.fakes import raw_frame
 from trio_ws._protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from trio_ws._protocol.origin import Origins
 from trio_ws._protocol.upgrade import accept_key
+from trio_ws._transport.endpoint import beneath_tls
 from trio_ws.testing import MemoryStream, stream_pair
 
 __all__ = ["BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT"]
@@ -36,8 +37,42 @@ HANDSHAKE = (
     b"\r\n"
 )
 
+MALFORMED_HEADS = [
+    b"\r\n\r\n\r\n",
+    b"\0\0\0\0",
+    b"GET\r\n\r\n",
+    b"GET /\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+    b"GET / HTTP/1.1\r\n Host: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: [\r\n\r\n",
+    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /?" + b"a=1&" * 500 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x01\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+    HANDSHAKE.replace(b"GET", b"PUT"),
+    HANDSHAKE.replace(b"13", b"8"),
+    HANDSHAKE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"\xff\xff"),
+    HANDSHAKE.replace(b"Key: d", b"Key: e=d"),
+    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://[::1\r\n\r\n"),
+    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: \xe9://\xe9:99999999999\r\n\r\n"),
+    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: \xe9, a, a\r\n\r\n"),
+    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: ;=\x80,,\r\n\r\n"),
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+    b"SSH-2.0-OpenSSH_9.9\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+]
+"""Request heads that no server should take, and first bytes that are none."""
+
 NET = 30  # seconds after which a test over real sockets is stuck, and fails
-_VIRTUAL_NET = 100_000  # the same where a mock clock jumps
+VIRTUAL_NET = 100_000  # the same where a mock clock jumps
 _FLOOD = 5000  # writes that are a flood
 _TICKS = 100  # steps of other tasks in which one that has been told to end does so
 
@@ -155,16 +190,26 @@ class Peer:
         except (EOFError, trio.BrokenResourceError):
             return self._take(len(self._data))
 
+    async def end(self) -> None:
+        """End this direction of the line."""
+        assert isinstance(self.stream, trio.abc.HalfCloseableStream)
+        await self.stream.send_eof()
+
     async def leave(self) -> None:
         """Close in the normal way, and read to the end."""
         await self.close()
         await self.read_to_end()
         await self.stream.aclose()
 
+    async def vanish(self) -> None:
+        """End the line without a word, and without looking at what still comes."""
+        await trio.aclose_forcefully(self.stream)
+
     async def reset(self) -> None:
         """Break the line: a TCP reset, which destroys what is under way."""
-        if isinstance(self.stream, trio.SocketStream):
-            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        line = beneath_tls(self.stream)
+        if isinstance(line, trio.SocketStream):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await trio.aclose_forcefully(self.stream)
 
     async def _more(self) -> None:
@@ -263,7 +308,7 @@ async def serving(
 
     serve = partial(trio_ws.serve, handler, listeners=[memory], **options)
     virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
-    with trio.fail_after(_VIRTUAL_NET if virtual else NET):
+    with trio.fail_after(VIRTUAL_NET if virtual else NET):
         async with _running(serve, dial) as served:
             yield served
 

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -22,12 +22,14 @@ from tests.invariants.peers import (
     PONG,
     TEXT,
     MemoryListener,
+    Options,
     Peer,
     close,
     echo,
     flood,
     frame,
     held,
+    hold,
     no_descriptor_left,
     serving,
     serving_tcp,
@@ -183,11 +185,12 @@ async def test_hazard_send_to_a_peer_that_reads_nothing_ends_with_the_write_time
         assert trio.current_time() == pytest.approx(20)
 
 
-async def _answer_pings(peer: Peer) -> None:
+async def _answer_pings(peer: Peer, sending: trio.Lock) -> None:
     while True:
         opcode, payload = await peer.receive()
         if opcode == PING:
-            await peer.send(PONG, payload)
+            async with sending:
+                await peer.send(PONG, payload)
 
 
 # W
@@ -204,9 +207,10 @@ async def test_hazard_healthy_peer_is_not_dropped_for_a_slow_handler_with_many_m
 
     async with serving(slow, limits=_LITTLE_ROOM) as served:
         peer = await served.peer()
-        nursery.start_soon(_answer_pings, peer)
+        nursery.start_soon(_answer_pings, peer, sending := trio.Lock())
         # More than fits into the inbox, what is read ahead, and the line.
-        await peer.send_bytes(frame(TEXT, b"x" * 10_000) * 30)
+        async with sending:
+            await peer.send_bytes(frame(TEXT, b"x" * 10_000) * 30)
         await trio.sleep(10_000)
 
         assert len(received) == 30
@@ -424,6 +428,23 @@ async def test_loss_of_the_line_is_noticed_by_writing_while_reading_is_paused() 
 
         with pytest.raises(trio_ws.ConnectionClosedError, match="lost"):
             await _send_for_ever(connections[0])
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("end", [Peer.reset, Peer.vanish])
+async def test_loss_of_the_line_is_noticed_in_a_pause_though_the_application_does_nothing(
+    end: Callable[[Peer], Awaitable[None]],
+) -> None:
+    keepalive = trio_ws.Keepalive(interval=0.05, timeout=math.inf)
+    options = Options(limits=_LITTLE_ROOM, keepalive=keepalive)
+    async with serving_tcp(hold, **options) as served, trio.open_nursery() as nursery:
+        peer = await served.peer()
+        nursery.start_soon(flood, peer, frame(TEXT, b"x" * 10_000))
+        (connection,) = served.server.connections
+        await until(lambda: connection.statistics().reading_paused)
+        await end(peer)
+
+        await until(lambda: served.server.statistics().streams == 0)
 
 
 @pytest.mark.network

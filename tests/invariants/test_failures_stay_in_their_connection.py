@@ -18,6 +18,7 @@ from tests.invariants.peers import (
     CLOSE,
     CONTINUATION,
     HANDSHAKE,
+    MALFORMED_HEADS,
     PING,
     PONG,
     TEXT,
@@ -39,39 +40,6 @@ from trio_ws.testing import FaultyStream, MemoryStream
 
 _Attack: TypeAlias = Callable[[Served], Awaitable[None]]
 _Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Served]]
-
-_MALFORMED = [
-    b"\r\n\r\n\r\n",
-    b"\0\0\0\0",
-    b"GET\r\n\r\n",
-    b"GET /\r\n\r\n",
-    b"GET / HTTP/1.1\r\n\r\n",
-    b"GET / HTTP/9.9\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost\r\n\r\n",
-    b"GET / HTTP/1.1\r\n Host: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: [\r\n\r\n",
-    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET /%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET /%0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET /?" + b"a=1&" * 500 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x01\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
-    HANDSHAKE.replace(b"GET", b"PUT"),
-    HANDSHAKE.replace(b"13", b"8"),
-    HANDSHAKE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"\xff\xff"),
-    HANDSHAKE.replace(b"Key: d", b"Key: e=d"),
-    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://[::1\r\n\r\n"),
-    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: \xe9://\xe9:99999999999\r\n\r\n"),
-    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: \xe9, a, a\r\n\r\n"),
-    HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: ;=\x80,,\r\n\r\n"),
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-    b"SSH-2.0-OpenSSH_9.9\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-]
 
 
 async def _reset_at_every_byte_of_the_handshake(served: Served) -> None:
@@ -115,7 +83,7 @@ async def _handshake_with_all_that_follows_then_reset(served: Served) -> None:
 
 # T
 async def _malformed_heads(served: Served) -> None:
-    for head in _MALFORMED:
+    for head in MALFORMED_HEADS:
         peer = Peer(await served.open())
         await peer.send_bytes(head)
         await cast("trio.SocketStream", peer.stream).send_eof()
@@ -275,7 +243,7 @@ async def test_other_client_goes_on_unharmed_and_nothing_is_left_after_an_attack
         assert served.server.statistics().connections_open == 0
 
 
-@pytest.mark.parametrize("head", _MALFORMED)
+@pytest.mark.parametrize("head", MALFORMED_HEADS)
 async def test_malformed_head_is_answered_with_a_status_or_not_at_all(
     head: bytes, autojump_clock: MockClock
 ) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -104,7 +105,7 @@ class _Shortage:
     """Says once that the system is short of something, not with every try."""
 
     def __init__(self) -> None:
-        self._last = -_CALM
+        self._last = -math.inf
 
     def noticed(self, error: OSError) -> None:
         now = trio.current_time()

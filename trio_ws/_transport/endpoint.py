@@ -8,6 +8,7 @@ import trio.socket
 from trio_websocket import Endpoint
 
 from trio_ws._protocol.forwarded import plain_address
+from trio_ws._transport.tls_stream import TlsStream
 from trio_ws._types import escaped
 
 __all__ = [
@@ -45,8 +46,8 @@ def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
 
 def beneath_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
     """Return the stream that TLS is spoken over; a stream without TLS as it is."""
-    while isinstance(stream, trio.SSLStream):
-        stream = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
+    while isinstance(stream, trio.SSLStream | TlsStream):
+        stream = cast("trio.SSLStream[trio.abc.Stream] | TlsStream", stream).transport_stream
     return stream
 
 

@@ -10,7 +10,9 @@ until then. Nothing is done when a byte comes in, which happens often; the watch
         └───────────────── a byte ────────────────────┘
 
 While reading is paused, by this side's own back-pressure, the peer cannot be heard, so the clock
-stands still: a watch that comes due then sets no new alarm, and begins anew when reading goes on.
+stands still: a watch that comes due then judges nothing, and begins anew when reading goes on. It
+pings all the same, because a line that is lost is noticed by nothing but writing to it: a peer that
+filled the inbox of a handler that never receives, and left, would otherwise be kept for ever.
 """
 
 from math import inf
@@ -56,16 +58,15 @@ class Watch:
         self._peer = peer
         self._keepalive = keepalive
         self._alarms = current_alarms()
-        # The alarm that is set; None before the start, while reading is paused, and after the end.
+        # The alarm that is set; None before the start and after the end.
         self._entry: Entry | None = None
-        # What was last heard when the ping went out; None while listening.
+        # What was last heard when the ping went out; None while listening. What is heard in a pause
+        # is its end.
         self._probed_after: float | None = None
 
-    def go_on(self) -> None:
-        """Begin to watch, or go on after reading was paused."""
-        if self._entry is None:
-            self._probed_after = None
-            self._set(self._peer.heard + self._keepalive.interval)
+    def start(self) -> None:
+        """Begin to watch."""
+        self._set(self._peer.heard + self._keepalive.interval)
 
     def end(self) -> None:
         """Watch no more."""
@@ -80,9 +81,11 @@ class Watch:
         """Decide what is to be done now; see `Alarm`."""
         self._entry = None
         peer = self._peer
-        if peer.paused:
-            return
         now = trio.current_time()
+        if peer.paused:
+            peer.probe()
+            self._set(now + self._keepalive.interval)
+            return
         heard = peer.heard
         if heard != self._probed_after:
             self._probed_after = None

@@ -9,7 +9,8 @@ the outgoing queue and the wire, so nothing awaits while state is half changed.
 In: the wire calls `receive_bytes`. Until the inbox is full, the engine is asked for runs of plain
 messages, and for an event whenever something else comes next. What remains are raw bytes, at most
 `READ_AHEAD` and one read, in which control frames are still looked for. Taking messages out of the
-inbox sets it going again.
+inbox sets it going again. The same happens when inflating has cost enough for one step; then it
+goes on after all other tasks have had their turn.
 
 A fault of the peer fails the connection as soon as the application has had what came before it: it
 takes effect when the application asks for more, or after `Limits.close_timeout`. Until then answers
@@ -20,6 +21,7 @@ loss of the line. From then on nothing can be sent. The inbox ends when nothing 
 once, or, after a Close of ours, when the peer's has arrived.
 """
 
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -40,11 +42,10 @@ from trio_ws._transport.keepalive import Watch
 from trio_ws._transport.metered import MeteredInbox
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
-from trio_ws._transport.poller import current_poller
-from trio_ws._transport.socket_wire import SocketWire
-from trio_ws._transport.stream_wire import StreamWire
-from trio_ws._transport.wire import Wire
+from trio_ws._transport.wires import make_wire
 from trio_ws._types import CloseCode, Message, Sendable
+
+_logger = logging.getLogger("trio_ws.link")
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
@@ -68,12 +69,17 @@ class EngineLike(Protocol):
     def buffered(self) -> int:
         """Bytes received and not parsed yet."""
 
+    @property
+    @abstractmethod
+    def stalled(self) -> bool:
+        """Whether `events` ended because inflating has cost enough for now."""
+
     @abstractmethod
     def send(self, event: Event, /) -> bytes:
         """Turn an event into bytes to write."""
 
     @abstractmethod
-    def send_message(self, message: Sendable, /) -> Frame:
+    def send_message(self, message: Sendable, compress: bool | None, /) -> Frame:
         """Make the frame of a message."""
 
     @abstractmethod
@@ -83,6 +89,10 @@ class EngineLike(Protocol):
     @abstractmethod
     def keep(self) -> None:
         """Copy what is left of lent bytes."""
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """Let `events` go on after it has stalled."""
 
     @abstractmethod
     def messages(self, max_count: float, max_bytes: float, /) -> tuple[list[Message], int]:
@@ -150,6 +160,7 @@ class Link:
         "_pending",
         "_probe",
         "_scopes",
+        "_turn",
         "_watch",
         "bytes_received",
         "closure",
@@ -176,7 +187,7 @@ class Link:
         self.peer = peer
         self.inbox = self._make_inbox(limits, rate)
         self.outgoing = Outgoing(limits.outgoing_bytes)
-        self.wire = self._make_wire(stream, limits)
+        self.wire = make_wire(stream, self.outgoing, self, limits, client=engine.client)
         self.closure: Closure | None = None
         self.over = False
         """Whether the closing handshake is done, or the line is gone."""
@@ -188,6 +199,8 @@ class Link:
         self._patience = limits.close_timeout
         self._pending: _PendingFault | None = None
         self._probe = b""
+        # Whether an alarm will go on with what has stalled.
+        self._turn = False
         self._scopes: set[trio.CancelScope] | None = None
         self._watch: Watch | None = None
 
@@ -200,28 +213,6 @@ class Link:
             max_messages=limits.inbox_messages,
             max_bytes=limits.inbox_bytes,
             on_room=self._unblock,
-        )
-
-    def _make_wire(self, stream: trio.abc.Stream, limits: Limits) -> Wire:
-        client = self.engine.client
-        write_timeout, close_timeout = limits.write_timeout, limits.close_timeout
-        if isinstance(stream, trio.SocketStream) and (poller := current_poller()) is not None:
-            return SocketWire(
-                stream,
-                self.outgoing,
-                self,
-                poller=poller,
-                client=client,
-                write_timeout=write_timeout,
-                close_timeout=close_timeout,
-            )
-        return StreamWire(
-            stream,
-            self.outgoing,
-            self,
-            client=client,
-            write_timeout=write_timeout,
-            close_timeout=close_timeout,
         )
 
     def start(
@@ -240,7 +231,7 @@ class Link:
         # What was read behind the head may have ended the connection already.
         if self.closure is None and keepalive.interval != float("inf"):
             self._watch = Watch(self, keepalive)
-            self._watch.go_on()
+            self._watch.start()
 
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
@@ -268,10 +259,13 @@ class Link:
             if event is None:
                 break
             self._handle(event)
-        if self._deaf or not inbox.full:
+        if self._deaf or not (inbox.full or engine.stalled):
             if self.over:
                 self.inbox.end(self.error)
             return True
+        if engine.stalled and not self._turn:
+            self._turn = True
+            current_alarms().at(trio.current_time(), self)
         for event in engine.early_control():
             self._handle(event)
         # After the peer's Close whatever comes is ignored; the end of the line has to be seen.
@@ -279,10 +273,21 @@ class Link:
 
     def _unblock(self) -> None:
         """Go on after the inbox was full."""
-        if not self._deaf and self._parse():
+        if self._deaf:
+            return
+        self.engine.go_on()
+        if self._parse():
             self.wire.resume()
-            if self._watch is not None:
-                self._watch.go_on()
+
+    def due(self) -> None:
+        """Inflate on, when others have had their turn; see `Alarm`."""
+        self._turn = False
+        try:
+            self._unblock()
+        except Exception as failure:
+            # A fault of ours costs this connection, and no other one.
+            _logger.exception("parsing failed; the connection is dropped")
+            self.line_ended(failure)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
@@ -429,7 +434,7 @@ class Link:
         if self._over is not None:
             self._over.set()
         # Else, once no message is left among the raw bytes.
-        if self._deaf or not self.inbox.full:
+        if self._deaf or not (self.inbox.full or self.engine.stalled):
             self.inbox.end(self.error)
 
     async def wait_over(self) -> None:
@@ -451,9 +456,11 @@ class Link:
         error.source = self
         return error
 
-    def push_message(self, message: Sendable) -> None:
+    @trio.lowlevel.enable_ki_protection
+    def push_message(self, message: Sendable, compress: bool | None = None) -> None:
         """Serialise and queue a message."""
-        self.outgoing.push(self.engine.send_message(message))
+        # Nothing may come between: a compressed message that is not sent would garble the next.
+        self.outgoing.push(self.engine.send_message(message, compress))
         self.sent += 1
         self.wire.write_soon()
 

@@ -179,6 +179,10 @@ class Outgoing:
         if self._lot:
             self._call_next()
 
+    def grow(self, count: int) -> None:
+        """Note that what was taken has become more on its way: TLS has wrapped it."""
+        self.size += count
+
     async def wait_for_room(self) -> None:
         """Wait until no more than the high-water mark waits to be written.
 

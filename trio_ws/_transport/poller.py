@@ -1,4 +1,4 @@
-"""`Poller`: waits for all plain sockets of a run at once, and writes to them.
+"""`Poller`: waits for all sockets of a run at once, and writes to them.
 
 Theory of operation
 -------------------
@@ -28,11 +28,11 @@ from typing import Protocol
 
 import trio
 
-from trio_ws._transport.watchers import Watcher, make_watcher
+from trio_ws._transport.watchers import Watcher, can_watch, make_watcher
 
 READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
 
-_MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
+_MAX_BYTES = 4 * 1024 * 1024  # bytes read, and work counted, before all other tasks have their step
 
 _MAX_FLUSHES = 256  # sockets written to before all other tasks have their step
 
@@ -77,6 +77,7 @@ class Poller:
         # One buffer for all reads; whoever is handed a part of it copies what it wants to keep.
         self._buffers = [bytearray(READ_SIZE)]
         self._view = memoryview(self._buffers[0])
+        self._workspace: memoryview | None = None
         self._read_in_round = 0
         # Events of the last round that were of no use.
         self._useless: set[int] = set()
@@ -135,6 +136,17 @@ class Poller:
         count = os.readv(fd, self._buffers)
         self._read_in_round += count
         return self._view[:count]
+
+    def count_work(self, size: int) -> None:
+        """Count what a socket had done with what it read, as if so many more bytes had been."""
+        self._read_in_round += size
+
+    @property
+    def workspace(self) -> memoryview:
+        """Room for what is made of what was read; whoever wants to keep a part of it copies it."""
+        if self._workspace is None:
+            self._workspace = memoryview(bytearray(READ_SIZE))
+        return self._workspace
 
     @trio.lowlevel.enable_ki_protection
     def flush_soon(self, polled: Polled) -> None:
@@ -259,10 +271,15 @@ def current_poller() -> Poller | None:
     its own.
     """
     poller = _current.get()
-    if poller is None and os.environ.get("TRIO_WS_NO_POLLER") != "1":
+    if poller is None and can_poll():
         poller = _make_poller()
         _current.set(poller)
     return poller
+
+
+def can_poll() -> bool:
+    """Tell whether `current_poller` has one, unless the system is short of something."""
+    return os.environ.get("TRIO_WS_NO_POLLER") != "1" and can_watch()
 
 
 def _make_poller() -> Poller | None:

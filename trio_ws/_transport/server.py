@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.accepting import Listener, serve_streams
@@ -171,6 +171,7 @@ async def serve(
     hosts: Hosts = None,
     proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -202,6 +203,7 @@ async def serve(
             without a port, on any port. ``"*"``: any.
         proxies: Who is believed about `Request.remote` and `Request.secure`; by default nobody.
         subprotocols: What the application speaks, best first; see `Request.accept`.
+        compression: How to compress messages, for clients that offer it; None for not at all.
         limits: What a peer may cost.
         keepalive: When to probe a silent peer.
         task_status: For ``nursery.start``, which returns the `Server` once it listens.
@@ -227,6 +229,7 @@ async def serve(
                 hosts=hosts,
                 proxies=proxies,
                 subprotocols=subprotocols,
+                compression=compression,
                 limits=limits,
                 keepalive=keepalive,
             )
@@ -247,7 +250,8 @@ async def _listen(port: int, host: str | None) -> Sequence[trio.SocketListener]:
             return chosen
         free = int(chosen[0].socket.getsockname()[1])
         for listener in chosen:
-            await listener.aclose()
+            # Without a checkpoint, where a cancellation would leave the others open.
+            listener.socket.close()
         try:
             return await trio.open_tcp_listeners(free, host=host)
         except OSError as error:

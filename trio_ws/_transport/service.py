@@ -10,7 +10,7 @@ from typing import cast
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
@@ -35,6 +35,7 @@ from trio_ws._transport.endpoint import (
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
+from trio_ws._transport.start_tls import start_tls
 from trio_ws._transport.streams import cut, half_close, write_all
 from trio_ws._types import Response, escaped, is_token
 
@@ -82,6 +83,7 @@ class Service:
         hosts: The names to answer to.
         proxies: Who is believed about a client's address.
         subprotocols: What the application speaks, best first.
+        compression: How to compress messages, if at all.
         limits: What a peer may cost.
         keepalive: When to probe a peer.
         propagate: Let a handler's error out of `serve_stream`, for tests.
@@ -100,6 +102,7 @@ class Service:
         hosts: Hosts,
         proxies: TrustedProxies | None,
         subprotocols: Sequence[str],
+        compression: Deflate | None,
         limits: Limits,
         keepalive: Keepalive,
         propagate: bool = False,
@@ -111,6 +114,7 @@ class Service:
         self._hosts = HostPolicy(hosts)
         self._proxies = None if proxies is None else Proxies(proxies)
         self._subprotocols = check_subprotocols(subprotocols)
+        self._compression = compression
         self._limits = limits
         self._keepalive = keepalive
         self._propagate = propagate
@@ -184,12 +188,7 @@ class Service:
             await cut(stream)
 
     async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream:
-        if self._ssl_context is None:
-            return stream
-        # https_compatible: a WebSocket says goodbye by its Close frame, not by TLS.
-        secure = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
-        await secure.do_handshake()
-        return secure
+        return stream if self._ssl_context is None else await start_tls(stream, self._ssl_context)
 
     async def _open(self, stream: trio.abc.Stream, visit: _Visit) -> Arrival | None:
         """Get the request within `Limits.open_timeout`, or answer why not."""
@@ -280,6 +279,7 @@ class Service:
             secure=secure,
             background=self._background,
             subprotocols=self._subprotocols,
+            compression=self._compression,
             limits=self._limits,
             keepalive=self._keepalive,
         )

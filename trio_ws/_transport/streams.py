@@ -8,6 +8,7 @@ import trio
 import trio.abc
 
 from trio_ws._transport.endpoint import beneath_tls
+from trio_ws._transport.tls_stream import TlsStream
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -86,6 +87,8 @@ async def cut(stream: trio.abc.AsyncResource) -> None:
     Cancellation:
         It is closed all the same.
     """
+    if isinstance(stream, TlsStream):
+        stream = stream.transport_stream
     try:
         if isinstance(stream, trio.SocketStream):
             # What its own closing does, without a checkpoint; three scopes would cost a fifth of a

@@ -138,6 +138,11 @@ class SelectorWatcher:
         self._selector.close()
 
 
+def can_watch() -> bool:
+    """Tell whether this system has a watcher."""
+    return hasattr(select, "epoll") or hasattr(selectors, "KqueueSelector")
+
+
 def make_watcher() -> Watcher | None:
     """Make the best watcher of this system; None where there is neither epoll nor kqueue."""
     if hasattr(select, "epoll"):

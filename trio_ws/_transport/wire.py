@@ -236,10 +236,11 @@ class Wire(ABC):
 
     async def wait_stopped(self) -> None:
         """Wait until the line is cut and no task is left."""
-        if not self.stopped:
-            if self._stopped is None:
-                self._stopped = trio.Event()
-            await self._stopped.wait()
+        if self._stopped is None:
+            self._stopped = trio.Event()
+            if self.stopped:
+                self._stopped.set()
+        await self._stopped.wait()
 
 
 class _Closing:

@@ -1,0 +1,42 @@
+"""`start_tls`: puts TLS over a stream."""
+
+import ssl
+
+import trio
+import trio.abc
+
+from trio_ws._transport.poller import can_poll
+from trio_ws._transport.tls import TlsSession
+from trio_ws._transport.tls_stream import TlsStream
+
+
+async def start_tls(
+    stream: trio.abc.Stream, context: ssl.SSLContext, *, server_hostname: str | None = None
+) -> trio.abc.Stream:
+    """Put TLS over a stream, and do its handshake.
+
+    A socket gets TLS of ours, which the poller can serve, where there is one; any other stream
+    Trio's.
+
+    Args:
+        stream: What is beneath.
+        context: Certificates, and what else there is to choose.
+        server_hostname: Whose certificate a client expects; None for a server.
+
+    Raises:
+        trio.BrokenResourceError: The handshake has failed; the cause tells why.
+    """
+    if isinstance(stream, trio.SocketStream) and can_poll():
+        session = TlsSession(context, server_hostname=server_hostname)
+        secured: TlsStream | trio.SSLStream[trio.abc.Stream] = TlsStream(stream, session)
+    else:
+        secured = trio.SSLStream(
+            stream,
+            context,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+            # A WebSocket says goodbye by its Close frame, not by TLS.
+            https_compatible=True,
+        )
+    await secured.do_handshake()
+    return secured

@@ -1,0 +1,161 @@
+"""`TlsSession`: one side of TLS, bytes in and bytes out.
+
+Theory of operation
+-------------------
+OpenSSL reads what came from the peer from a buffer in memory, and leaves in another one what is to
+be sent to it. Such buffers never shrink, so both are used in pieces: what a session keeps is a
+record or two, however much passes through it.
+
+Reading may leave something to be sent, an answer to the peer's wish for new keys for one. And
+what is to be sent may have to wait for something to be read, when a peer that speaks TLS 1.2 begins
+another handshake. So whoever uses a session looks at `output` after each reading, and offers
+again what `encrypt` did not take.
+"""
+
+import ssl
+from collections.abc import Callable, Sequence
+from typing import cast
+
+PIECE = 16 * 1024
+"""Bytes that go through OpenSSL at a time: a record has no more."""
+
+
+class TlsSession:
+    """One side's keys and buffers.
+
+    Args:
+        context: Certificates, and what else there is to choose.
+        server_hostname: Whose certificate a client expects; None for a server.
+    """
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "_read", "_withheld", "ended", "error")
+
+    def __init__(self, context: ssl.SSLContext, *, server_hostname: str | None) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
+        # With a buffer to read into, it returns how many bytes there are.
+        self._read = cast("Callable[[int, memoryview], int]", self._object.read)
+        self._withheld = b""
+        self.ended = False
+        """Whether nothing more can be read."""
+        self.error: ssl.SSLError | None = None
+        """Why, unless the peer said that it ends."""
+
+    def begin(self) -> bool:
+        """Go on with the handshake, as far as what was fed takes it.
+
+        Returns:
+            Whether it is done. There may be `output` in either case.
+
+        Raises:
+            ssl.SSLError: It has failed; the `output` tells the peer why.
+        """
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        if self._object.server_side and self._object.version() == "TLSv1.3":
+            # These are session tickets. A client that reads nothing, but sends and closes, would
+            # reset the connection over them, and what it has sent be lost.
+            self._withheld = self._outgoing.read()
+        return True
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take what came from the peer, to begin or to `read`: about `PIECE` bytes at most.
+
+        Without any, the peer has ended the line.
+        """
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+            self.ended = True
+
+    @property
+    def pending(self) -> bool:
+        """Whether there may be something to read, without more of the peer's bytes."""
+        return not self.ended and (self._incoming.pending > 0 or self._object.pending() > 0)
+
+    def read(self, into: memoryview) -> int:
+        """Decrypt what was fed, as far as there is room for it.
+
+        Returns:
+            How many bytes that were; 0 until more is fed, or at the end.
+        """
+        count = 0
+        while count < len(into) and self.pending:
+            try:
+                size = self._read(len(into) - count, into[count:])
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError as error:
+                self.error = error
+                size = 0
+            if not size:
+                self.ended = True
+                break
+            count += size
+        return count
+
+    def decrypt(self, data: bytes | bytearray | memoryview, into: memoryview) -> int:
+        """Feed and read any number of bytes; what finds no room is `pending` then.
+
+        Returns:
+            As `read` does.
+        """
+        count = 0
+        for start in range(0, len(data), PIECE):
+            self._incoming.write(data[start : start + PIECE])
+            count += self.read(into[count:])
+        return count
+
+    @property
+    def output(self) -> int:
+        """Bytes to be sent that are not the data's."""
+        return self._outgoing.pending
+
+    def take_output(self) -> bytes:
+        """Return them."""
+        return self._outgoing.read()
+
+    def encrypt(
+        self, buffers: Sequence[bytes | memoryview], enough: int
+    ) -> tuple[list[bytes], int]:
+        """Encrypt the beginning of some buffers.
+
+        Args:
+            buffers: What is to be sent.
+            enough: Bytes of it after which no further piece is begun.
+
+        Returns:
+            What to send, output included, and how many of the bytes it has. When it has none,
+            something has to be read first, and then the same bytes have to be given again.
+
+        Raises:
+            ssl.SSLError: The session has failed.
+        """
+        sealed: list[bytes] = []
+        count = 0
+        if self._outgoing.pending:
+            sealed.append(self._outgoing.read())
+        if self._withheld and buffers:
+            sealed.append(self._withheld)
+            self._withheld = b""
+        for data in buffers:
+            with memoryview(data) as view:
+                for start in range(0, len(view), PIECE):
+                    if count >= enough:
+                        return sealed, count
+                    try:
+                        count += self._object.write(view[start : start + PIECE])
+                    except ssl.SSLWantReadError:
+                        enough = 0
+                    if self._outgoing.pending:
+                        sealed.append(self._outgoing.read())
+        return sealed, count

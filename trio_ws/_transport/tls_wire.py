@@ -1,0 +1,150 @@
+"""`TlsWire`: the wire of a socket with TLS over it, served by the shared poller.
+
+Theory of operation
+-------------------
+It is a `SocketWire` with TLS between: what is read is decrypted in one go and handed over, and what
+is to be written is encrypted just before, a few records at a time. After each step all that has
+come in is decrypted, but for the beginning of a record; so nothing waits here while the socket has
+nothing to tell, and a pause of reading leaves the rest to the system, as without TLS.
+"""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_ws._transport.outgoing import Outgoing
+from trio_ws._transport.poller import Poller
+from trio_ws._transport.socket_wire import MAX_WRITES, SocketWire, rest_of
+from trio_ws._transport.tls import PIECE
+from trio_ws._transport.tls_stream import TlsStream, tls_broken
+from trio_ws._transport.watchers import WRITE
+from trio_ws._transport.wire import WireOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LOT = 128 * 1024  # bytes that are encrypted for one write
+
+_WORK = 8  # what decrypting a byte is counted for: records may be as short as their peer likes
+
+_MAX_OUTPUT = 64 * 1024
+"""Bytes that TLS itself wants to send and the peer does not take; its own wishes caused them."""
+
+
+class TlsWire(SocketWire):
+    """Reads and writes TLS without a task of its own.
+
+    Args:
+        stream: The stream, its handshake done; the wire closes its socket.
+        outgoing: What there is to write.
+        owner: The connection.
+        poller: The poller of this run.
+        client: Whether this side is the client, which waits for the server to end the line.
+        write_timeout: Seconds without progress after which the peer is dropped.
+        close_timeout: Seconds for everything from `begin_close` to the end.
+    """
+
+    __slots__ = ("_plain", "_session", "_stalled")
+
+    def __init__(
+        self,
+        stream: TlsStream,
+        outgoing: Outgoing,
+        owner: WireOwner,
+        *,
+        poller: Poller,
+        client: bool,
+        write_timeout: float,
+        close_timeout: float,
+    ) -> None:
+        super().__init__(
+            stream.transport_stream,
+            outgoing,
+            owner,
+            poller=poller,
+            client=client,
+            write_timeout=write_timeout,
+            close_timeout=close_timeout,
+        )
+        self._session = stream.session
+        # What was taken to be written, and is not encrypted yet; at most two buffers.
+        self._plain: Sequence[bytes | memoryview] = ()
+        # Whether TLS has to read something before it can write on.
+        self._stalled = False
+
+    def _start_reading(self, rest: bytes) -> None:
+        # What came in one piece with the head was fed, and not all of it was read.
+        behind = bytearray(2 * PIECE if self._session.pending else 0)
+        count = self._session.read(memoryview(behind))
+        super()._start_reading(rest + behind[:count])
+        if self._reading:
+            self._note_session()
+
+    def _take_in(self, data: bytes | bytearray | memoryview, now: float) -> bool:
+        """Decrypt what was read, and hand it over; tell whether to read on."""
+        session, plain = self._session, self._poller.workspace
+        # Any byte is a sign of life, also where it is not a whole record yet.
+        self.heard = now
+        reads_on = True
+        self._poller.count_work(_WORK * len(data))
+        count = session.decrypt(data, plain)
+        while count:
+            reads_on = self._hand_over(plain[:count], now)
+            count = session.read(plain)
+        self._note_session()
+        return reads_on
+
+    def _note_session(self) -> None:
+        """Do what reading has made necessary."""
+        session = self._session
+        if self._stalled:
+            self._stalled = False
+            self._poller.flush_soon(self)
+        elif session.output and not self._writing:
+            self._writing = True
+            self._start_writing()
+        if session.ended:
+            self._end_reading(None if session.error is None else tls_broken(session.error))
+        elif session.output > _MAX_OUTPUT:
+            text = "the peer makes TLS answer, and does not take the answers"
+            self._end_reading(trio.BrokenResourceError(text))
+
+    def _flush(self) -> None:
+        for _ in range(MAX_WRITES):
+            if not (self._unwritten or self._seal()):
+                return
+            if not self._is_ours():
+                raise OSError("the socket is closed")
+            if not self._write(self._unwritten):
+                self._wait_writable()
+                return
+        self._poller.flush_soon(self)
+
+    def _seal(self) -> bool:
+        """Encrypt what is to be written next; tell whether there is anything."""
+        plain = self._plain or self._outgoing.take()
+        sealed, count = self._session.encrypt(plain, _LOT)
+        self._plain = rest_of(plain, count)
+        if sealed:
+            self._outgoing.grow(sum(map(len, sealed)) - count)
+            self._unwritten = sealed
+            return True
+        if self._plain:
+            self._stalled = True
+            self._watch(self.interest & ~WRITE)
+            self._expect_progress()
+        else:
+            self._written()
+        return False
+
+    def due(self) -> None:
+        """Drop the peer if it took nothing for too long; see `Alarm`."""
+        if self._stalled and self.paused:
+            # It is this side that does not read what the peer has to say first.
+            self._progress = trio.current_time()
+        super().due()
+
+    def _written(self) -> None:
+        self._plain = ()
+        self._stalled = False
+        super()._written()
