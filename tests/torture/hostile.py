@@ -185,20 +185,27 @@ async def how_it_ends(peer: Peer, *, opened: bool = True, answers: bool = True) 
             if status != b"101":
                 await peer.read_to_end()
                 return status.decode()
-        while True:
-            opcode, payload = await peer.receive()
-            if opcode == CLOSE:
-                if answers:
-                    await _try_to_send(peer, CLOSE, payload[:2])
-                if await peer.read_to_end():
-                    raise UnexpectedError("the server sent more behind its Close frame")
-                return str(int.from_bytes(payload[:2], "big") or 1005)
-            if opcode == PING and answers:
-                await _try_to_send(peer, PONG, payload)
+        return await _read_close(peer, answers=answers)
     except (EOFError, trio.BrokenResourceError):
         return CUT
-    except ValueError:
+    except ValueError as error:
+        if error.__cause__ is None:
+            # The line goes on, and what is next is no frame.
+            raise UnexpectedError(str(error)) from None
         return TORN
+
+
+async def _read_close(peer: Peer, *, answers: bool) -> str:
+    while True:
+        opcode, payload = await peer.receive()
+        if opcode == CLOSE:
+            if answers:
+                await _try_to_send(peer, CLOSE, payload[:2])
+            if await peer.read_to_end():
+                raise UnexpectedError("the server sent more behind its Close frame")
+            return str(int.from_bytes(payload[:2], "big") or 1005)
+        if opcode == PING and answers:
+            await _try_to_send(peer, PONG, payload)
 
 
 async def _try_to_send(peer: Peer, opcode: int, payload: bytes) -> None:

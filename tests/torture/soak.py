@@ -97,6 +97,8 @@ class Outcome:
     """How often each was injected, by how it ended."""
     most: int = 0
     """Hostile clients at once."""
+    lag: float = 0
+    """Seconds that a task of this program was late at most: what clients and server had in common."""
     shortages: int = 0
     """Rounds in which the server had too few descriptors."""
     samples: list[Sample] = field(default_factory=list)
@@ -216,6 +218,7 @@ class Soak:
                 until = self._is_over
                 nursery.start_soon(partial(self._chat, kind, until, on_open=opened.set))
             nursery.start_soon(self._churn, nursery)
+            nursery.start_soon(self._watch_lag)
             yield
             self._over = True
 
@@ -228,6 +231,12 @@ class Soak:
                 kind = self._random.choice(KINDS)
                 nursery.start_soon(self._chat, kind, lambda sent: sent >= _SHORT)
             await trio.sleep(_CHURN)
+
+    async def _watch_lag(self) -> None:
+        while not self._over:
+            due = trio.current_time() + _LOOK
+            await trio.sleep_until(due)
+            self.outcome.lag = max(self.outcome.lag, trio.current_time() - due)
 
     async def _chat(
         self,
