@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -154,7 +154,7 @@ async def chat(
     why: str | None = None
     try:
         with trio.fail_after(bound) as patience, lone_errors():
-            async with kind.open(target) as line:
+            async with _opened(kind, target) as line:
                 tally.connections += 1
                 on_open()
                 step = "to come back"
@@ -170,6 +170,22 @@ async def chat(
         why = f"it broke, waiting {step}: {error!r}"
     ledger.settle(why)
     return [f"{kind.name}: {fault}" for fault in ledger.faults]
+
+
+@asynccontextmanager
+async def _opened(kind: Kind, target: Target) -> AsyncGenerator[Line, None]:
+    """Open a connection; try again if this side was slower than the server is patient."""
+    async with AsyncExitStack() as stack:
+        while True:
+            begun = trio.current_time()
+            try:
+                line = await stack.enter_async_context(kind.open(target))
+            except Exception:
+                if trio.current_time() - begun < target.times.open:
+                    raise
+            else:
+                break
+        yield line
 
 
 class _Sending:

@@ -15,9 +15,11 @@ from tests.invariants.peers import TEXT
 from tests.torture.chat import KINDS, Kind, chat
 from tests.torture.hostile import (
     CUT,
+    LATE,
     TORN,
     Fault,
     Hostile,
+    LateError,
     Target,
     UnexpectedError,
     expect,
@@ -98,7 +100,7 @@ class Outcome:
     most: int = 0
     """Hostile clients at once."""
     lag: float = 0
-    """Seconds that a task of this program was late at most: what clients and server had in common."""
+    """Seconds that a task of this program was late at most."""
     shortages: int = 0
     """Rounds in which the server had too few descriptors."""
     samples: list[Sample] = field(default_factory=list)
@@ -279,6 +281,7 @@ class Soak:
         self._now += 1
         self.outcome.most = max(self.outcome.most, self._now)
         ended = "wrong"
+        begun = trio.current_time()
         try:
             with trio.fail_after(self._options.patience), lone_errors():
                 ended = await attack.fault.act(hostile)
@@ -288,10 +291,19 @@ class Soak:
                 attack.fault.name,
                 f"{attack}: the server was not done with it after {seconds:g} seconds",
             )
-        except UnexpectedError as error:
-            self._note(attack.fault.name, f"{attack}: {error}")
-        except (EOFError, OSError, ValueError, trio.BrokenResourceError) as error:
-            self._note(attack.fault.name, f"{attack}: {error!r}")
+        except LateError:
+            ended = LATE
+        except (
+            EOFError,
+            OSError,
+            UnexpectedError,
+            ValueError,
+            trio.BrokenResourceError,
+        ) as error:
+            if not attack.fault.slow and trio.current_time() - begun >= self._target.times.open:
+                ended = LATE
+            else:
+                self._note(attack.fault.name, f"{attack}: {_told(error)}")
         finally:
             self._now -= 1
             self.outcome.lines += hostile.opened
@@ -403,3 +415,7 @@ class Soak:
             f"{outcome.injected} faults, {outcome.tally.messages} messages, "
             f"{last.blocks} blocks{memory}"
         )
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, UnexpectedError) else repr(error)
