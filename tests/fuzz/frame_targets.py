@@ -244,7 +244,7 @@ def deflate(data: bytes) -> None:
     # Two messages, of which the second may refer to the first; and as many fragments.
     cut = len(body) // 2 if options & CLOSING else 0
     stream = b""
-    for message in (body[:cut], body[cut:]):
+    for message in (body[:cut], body[cut:]) if cut else (body,):
         half = len(message) // 2 if options & 32 else len(message)
         last = half == len(message)
         key = bytes(4)

@@ -224,6 +224,14 @@ _DEFLATES = {
     "stored that is cut": bytes((0,)) + b"\0\xff\0\0\xff",
     "bomb": bytes((0,)) + _deflated(bytes(500_000))[0],
     "bomb, tight": bytes((TIGHT,)) + _deflated(bytes(5000))[0],
+    "as large as it may be": bytes((0,)) + _deflated(bytes(70_000))[0],
+    "one byte too large": bytes((0,)) + _deflated(bytes(70_001))[0],
+    "as large as it may be, tight": bytes((TIGHT | 32,)) + _deflated(bytes(300))[0],
+    "one byte too large, tight": bytes((TIGHT | 32,)) + _deflated(bytes(301))[0],
+    "in several pieces": bytes((0,)) + _deflated(bytes(range(256)) * 200)[0],
+    "final block and another": bytes((0,))
+    + _deflated(b"Hello", final=True)[0]
+    + _deflated(b"Jello")[0],
     "far back": bytes((NO_TAKEOVER,)) + _deflated(b"Hello" + bytes(2000) + b"Hello")[0],
 }
 
