@@ -446,7 +446,7 @@ class Link:
         if self._over is not None:
             self._over.set()
         # Else, once no message is left among the raw bytes.
-        if self._deaf or not (self.inbox.full or self.engine.stalled):
+        if self._deaf or not (self.inbox.holds_up or self.engine.stalled):
             self.inbox.end(self.error)
 
     async def wait_over(self) -> None:
