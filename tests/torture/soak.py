@@ -382,6 +382,8 @@ class Soak:
                 nursery.start_soon(partial(self._stay, path, entered[-1], secure=secure))
             for event in entered:
                 await event.wait()
+            if self._random.randrange(2):
+                await self._server.drain()
             figures = await self._server.stop()
         status = await self._server.wait_ended()
         remains = [*tasks_left(self._server.before, figures)]
