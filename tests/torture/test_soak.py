@@ -12,10 +12,12 @@ from tests.torture.__main__ import make_certificate
 from tests.torture.faults import FAULTS
 from tests.torture.faults.handshakes import FAULTS as HANDSHAKES
 from tests.torture.hostile import Fault, Hostile, Target, how_it_ends
+from tests.torture.outcome import Outcome
+from tests.torture.plan import Options
 from tests.torture.server import serving
 from tests.torture.servers import figures
 from tests.torture.settings import Times
-from tests.torture.soak import Options, Outcome, Soak
+from tests.torture.soak import Soak
 
 pytestmark = pytest.mark.network
 
