@@ -216,3 +216,21 @@ async def test_a_wire_closes_a_socket_in_order(nursery: trio.Nursery) -> None:
     await bench.wire.wait_stopped()
 
     assert (data, end) == (b"goodbye", b"")
+
+
+@pytest.mark.network
+async def test_a_socket_that_is_cut_has_stopped_when_its_tasks_have_ended(
+    nursery: trio.Nursery,
+) -> None:
+    here, there = trio.socket.socketpair()
+    bench = Bench(trio.SocketStream(here))
+    bench.wire.start(nursery, b"")
+    bench.write(bytes(8 * 1024 * 1024))
+    await wait_all_tasks_blocked()
+
+    bench.wire.abort()
+    await bench.wire.wait_stopped()
+    there.close()
+
+    assert bench.owner.ends == [None]
+    assert not nursery.child_tasks - {trio.lowlevel.current_task()}
