@@ -15,9 +15,11 @@ from tests.invariants.peers import TEXT
 from tests.torture.chat import KINDS, Kind, chat
 from tests.torture.hostile import (
     CUT,
+    LATE,
     TORN,
     Fault,
     Hostile,
+    LateError,
     Target,
     UnexpectedError,
     expect,
@@ -97,6 +99,8 @@ class Outcome:
     """How often each was injected, by how it ended."""
     most: int = 0
     """Hostile clients at once."""
+    lag: float = 0
+    """Seconds that a task of this program was late at most."""
     shortages: int = 0
     """Rounds in which the server had too few descriptors."""
     samples: list[Sample] = field(default_factory=list)
@@ -216,6 +220,7 @@ class Soak:
                 until = self._is_over
                 nursery.start_soon(partial(self._chat, kind, until, on_open=opened.set))
             nursery.start_soon(self._churn, nursery)
+            nursery.start_soon(self._watch_lag)
             yield
             self._over = True
 
@@ -228,6 +233,12 @@ class Soak:
                 kind = self._random.choice(KINDS)
                 nursery.start_soon(self._chat, kind, lambda sent: sent >= _SHORT)
             await trio.sleep(_CHURN)
+
+    async def _watch_lag(self) -> None:
+        while not self._over:
+            due = trio.current_time() + _LOOK
+            await trio.sleep_until(due)
+            self.outcome.lag = max(self.outcome.lag, trio.current_time() - due)
 
     async def _chat(
         self,
@@ -270,6 +281,7 @@ class Soak:
         self._now += 1
         self.outcome.most = max(self.outcome.most, self._now)
         ended = "wrong"
+        begun = trio.current_time()
         try:
             with trio.fail_after(self._options.patience), lone_errors():
                 ended = await attack.fault.act(hostile)
@@ -279,10 +291,19 @@ class Soak:
                 attack.fault.name,
                 f"{attack}: the server was not done with it after {seconds:g} seconds",
             )
-        except UnexpectedError as error:
-            self._note(attack.fault.name, f"{attack}: {error}")
-        except (EOFError, OSError, ValueError, trio.BrokenResourceError) as error:
-            self._note(attack.fault.name, f"{attack}: {error!r}")
+        except LateError:
+            ended = LATE
+        except (
+            EOFError,
+            OSError,
+            UnexpectedError,
+            ValueError,
+            trio.BrokenResourceError,
+        ) as error:
+            if not attack.fault.slow and trio.current_time() - begun >= self._target.times.open:
+                ended = LATE
+            else:
+                self._note(attack.fault.name, f"{attack}: {_told(error)}")
         finally:
             self._now -= 1
             self.outcome.lines += hostile.opened
@@ -394,3 +415,7 @@ class Soak:
             f"{outcome.injected} faults, {outcome.tally.messages} messages, "
             f"{last.blocks} blocks{memory}"
         )
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, UnexpectedError) else repr(error)

@@ -33,7 +33,16 @@ class SocketWire(Wire):
 
     kind = "poller"
 
-    __slots__ = ("_entry", "_fd", "_poller", "_progress", "_socket", "_unwritten", "interest")
+    __slots__ = (
+        "_entry",
+        "_fd",
+        "_fileno",
+        "_poller",
+        "_progress",
+        "_socket",
+        "_unwritten",
+        "interest",
+    )
 
     def __init__(
         self,
@@ -56,7 +65,8 @@ class SocketWire(Wire):
         )
         self._poller = poller
         self._socket = stream.socket
-        self._fd = self._socket.fileno()
+        self._fileno = self._socket.fileno
+        self._fd = self._fileno()
         self.interest = 0
         # What a write has left of what was taken; at most two buffers.
         self._unwritten: Sequence[bytes | memoryview] = ()
@@ -109,7 +119,7 @@ class SocketWire(Wire):
 
     def _read(self, now: float) -> bool:
         """Read once; tell whether there was anything."""
-        if not self._is_ours():
+        if self._fileno() != self._fd:
             self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
             return False
         try:
@@ -134,7 +144,7 @@ class SocketWire(Wire):
         Whoever made the stream may have closed it, and the system may have given the number to
         another socket since.
         """
-        return self._socket.fileno() == self._fd
+        return self._fileno() == self._fd
 
     def replaced(self) -> None:
         """Note that another socket has the descriptor; see `Polled`."""
@@ -171,17 +181,18 @@ class SocketWire(Wire):
             self._writing_broke(failure)
 
     def _flush(self) -> None:
+        outgoing = self._outgoing
         for _ in range(MAX_WRITES):
-            buffers = self._unwritten or self._outgoing.take()
+            buffers = self._unwritten or outgoing.take()
             if not buffers:
                 self._written()
                 return
-            if not self._is_ours():
+            if self._fileno() != self._fd:
                 raise OSError("the socket is closed")
             if not self._write(buffers):
                 self._wait_writable()
                 return
-            if self._outgoing.empty:
+            if not outgoing.size:
                 self._written()
                 return
         self._poller.flush_soon(self)
