@@ -55,6 +55,12 @@ class WholeMessages:
         if self.state is not ConnectionState.CLOSED:
             self._connection.receive_data(bytes(data))
 
+    def receive_messages(
+        self, data: bytes | bytearray | memoryview, _max_count: float, _max_bytes: float
+    ) -> tuple[list[str | bytes], int]:
+        self.receive_data(data)
+        return [], 0
+
     def keep(self) -> None:
         pass
 

@@ -495,6 +495,16 @@ def test_runs_of_plain_messages_stop_in_front_of_a_compressed_one() -> None:
     assert engine.messages(inf, inf) == (["c"], 1)
 
 
+def test_receive_messages_may_cost_as_much_as_the_time_before() -> None:
+    engine = server()
+    data = frame(BINARY, deflated(bytes(STEP // 3)), reserved=RSV1)
+
+    for _ in range(10):
+        assert engine.receive_messages(frame(TEXT, b"a") + data, inf, inf) == (["a"], 1)
+        assert len(list(engine.events())) == 1
+        engine.keep()
+
+
 def test_lent_bytes_may_change_while_the_engine_is_stalled() -> None:
     noise = hashlib.shake_128().digest(STEP * 2)
     buffer = bytearray(frame(BINARY, deflated(noise), reserved=RSV1))

@@ -262,6 +262,45 @@ class Engine:
         if self._inflater is not None:
             self._inflater.budget = STEP
 
+    def receive_messages(
+        self, data: memoryview | bytes | bytearray, max_count: float, max_bytes: float
+    ) -> tuple[list[Message], int]:
+        """Take lent bytes and, if nothing waits before them, the run of messages they begin with.
+
+        This is `receive_data` and `messages` in one: for most reads there is nothing else to do.
+
+        Args:
+            data: The bytes; `keep` has to be called before they change.
+            max_count: As for `messages`.
+            max_bytes: As for `messages`.
+
+        Returns:
+            As `messages`.
+        """
+        plain = self._position == len(self._data) and self._assembly is None
+        if not plain or self._done or self.state in _PEER_CLOSED or self._max_fragments < 1:
+            self.receive_data(data, lent=True)
+            return [], 0
+        if self._inflater is not None:
+            self.go_on()
+        messages, end, size = split(
+            data,
+            0,
+            masked=not self.client,
+            max_message=self._max_message,
+            max_count=max_count,
+            max_bytes=max_bytes,
+        )
+        self._base += self._position
+        if end == len(data):
+            self._base += end
+            self._data = b""
+            self._position = 0
+        else:
+            self._data = data
+            self._position = end
+        return messages, size
+
     def messages(self, max_count: float, max_bytes: float) -> tuple[list[Message], int]:
         """Take the run of whole, unfragmented messages that comes next in the stream.
 

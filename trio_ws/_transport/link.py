@@ -83,8 +83,14 @@ class EngineLike(Protocol):
         """Make the frame of a message."""
 
     @abstractmethod
-    def receive_data(self, data: bytes | bytearray | memoryview, /, *, lent: bool = False) -> None:
-        """Take bytes that were read; lent ones may change after the next `keep`."""
+    def receive_messages(
+        self, data: bytes | bytearray | memoryview, max_count: float, max_bytes: float, /
+    ) -> tuple[list[Message], int]:
+        """Take bytes that were read; return what `messages` would.
+
+        They may change after the next `keep`, or if nothing of them is buffered. An engine may
+        leave all to `events`.
+        """
 
     @abstractmethod
     def keep(self) -> None:
@@ -238,11 +244,17 @@ class Link:
         self.bytes_received += len(data)
         if self._deaf:
             return True
-        self.engine.receive_data(data, lent=True)
+        engine, inbox = self.engine, self.inbox
+        messages, size = engine.receive_messages(data, *inbox.room)
+        if messages:
+            self.received += len(messages)
+            inbox.extend(messages, size)
+            if not (engine.buffered or inbox.full):
+                return True
         try:
             return self._parse()
         finally:
-            self.engine.keep()
+            engine.keep()
 
     def _parse(self) -> bool:
         """Fill the inbox from the raw bytes; tell whether the wire may read on."""
@@ -434,7 +446,7 @@ class Link:
         if self._over is not None:
             self._over.set()
         # Else, once no message is left among the raw bytes.
-        if self._deaf or not (self.inbox.full or self.engine.stalled):
+        if self._deaf or not (self.inbox.holds_up or self.engine.stalled):
             self.inbox.end(self.error)
 
     async def wait_over(self) -> None:
