@@ -31,6 +31,8 @@ class Options:
     """Clients that come at once while the server has few file descriptors; 0 for no shortage."""
     bound: float = 30
     """Seconds within which a well-behaved connection has its answer, whatever goes on."""
+    drain: bool | None = None
+    """Whether the server is drained at the end, or just cancelled; None leaves it to the seed."""
     patience: float = 45
     """Seconds within which a hostile client is rid of, and an idle server has cleaned up."""
 

@@ -65,6 +65,8 @@ class Soak:
         self._progress = progress
         self._rounds = rounds(faults, options.seed, options.steps)
         self._random = Random(f"{options.seed}/others")
+        by_seed = Random(f"{options.seed}/end").randrange(2) == 1
+        self._drains = by_seed if options.drain is None else options.drain
         self._now = 0
         self._over = False
         self._calm = False
@@ -283,7 +285,7 @@ class Soak:
                 nursery.start_soon(partial(self._stay, path, entered[-1], secure=secure))
             for event in entered:
                 await event.wait()
-            if self._random.randrange(2):
+            if self._drains:
                 await self._server.drain()
             figures = await self._server.stop()
         status = await self._server.wait_ended()

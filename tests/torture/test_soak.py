@@ -22,7 +22,7 @@ from tests.torture.soak import Soak
 pytestmark = pytest.mark.network
 
 REQUEST = next(fault for fault in HANDSHAKES if fault.name.endswith("many"))
-QUICK = Options(seed="test", seconds=0, crowd=50, chats=4, visitors=0)
+QUICK = Options(seed="test", seconds=0, crowd=50, chats=4, visitors=0, drain=False)
 NEEDS_DESCRIPTORS = pytest.mark.skipif(
     sys.platform == "win32" or figures.descriptors() is None,
     reason="the system does not tell or limit descriptors",
@@ -50,8 +50,9 @@ async def soaked(
         return await Soak(running, target, faults, options, lambda _: None).run()
 
 
-async def test_nothing_is_wrong_after_every_fault_there_is(files: Files) -> None:
-    options = replace(QUICK, steps=2, chats=8, visitors=60)
+@pytest.mark.parametrize("drain", [False, True])
+async def test_nothing_is_wrong_after_every_fault_there_is(drain: bool, files: Files) -> None:
+    options = replace(QUICK, steps=1, chats=8, visitors=60, drain=drain)
 
     outcome = await soaked(files, FAULTS, options, "trio_ws")
 
