@@ -103,8 +103,10 @@ class HeadBuffer:
 def _find_end(data: bytearray, searched: int) -> int | None:
     """Find where the head ends, as h11 does, but for the bytes that were searched before."""
     start = max(0, searched - 2)
-    places = ((data.find(line, start), len(line)) for line in (b"\n\r\n", b"\n\n"))
-    return min((place + size for place, size in places if place >= 0), default=None)
+    usual, bare = data.find(b"\n\r\n", start), data.find(b"\n\n", start)
+    if usual >= 0 and not 0 <= bare < usual:
+        return usual + 3
+    return bare + 2 if bare >= 0 else None
 
 
 def _has_controls(head: bytes) -> bool:
