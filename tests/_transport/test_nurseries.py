@@ -180,3 +180,22 @@ async def test_open_background_leaves_no_reference_cycle_behind() -> None:
         gc.enable()
 
     assert found == 0
+
+
+def test_lone_errors_lets_ctrl_c_pass_once_however_often_it_was_pressed() -> None:
+    pressed = KeyboardInterrupt()
+    again = BaseExceptionGroup("again", [KeyboardInterrupt(), KeyboardInterrupt()])
+
+    with pytest.raises(KeyboardInterrupt) as caught, lone_errors():
+        raise BaseExceptionGroup("often", [pressed, again])
+
+    assert caught.value is pressed
+
+
+def test_lone_errors_keeps_ctrl_c_and_another_error_together() -> None:
+    group = BaseExceptionGroup("both", [KeyboardInterrupt(), ValueError()])
+
+    with pytest.raises(BaseExceptionGroup) as caught, lone_errors():
+        raise group
+
+    assert caught.value is group

@@ -25,6 +25,7 @@ from trio_ws._config import Limits, Rate
 from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._protocol.frames import implementation
 from trio_ws._transport.endpoint import Endpoint, describe
+from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.link import EngineLike, Link
 from trio_ws._transport.tasks import open_tasks
 from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, escaped
@@ -170,6 +171,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             wire=link.wire.kind,
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:
         """Receive the next message.
 
@@ -190,6 +192,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         return await self._link.inbox.receive()
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> Message:
         # As the channel's own, with one coroutine less to go through for each message.
         try:
@@ -197,6 +200,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self, value: Sendable) -> None:
         """Send one message.
 
@@ -240,6 +244,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         finally:
             link.outgoing.pass_on()
 
+    @trio.lowlevel.enable_ki_protection
     def send_nowait(self, value: Sendable) -> None:
         """Send one message, if that is possible without blocking.
 
@@ -259,6 +264,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             raise trio.WouldBlock
         link.push_message(value)
 
+    @trio.lowlevel.enable_ki_protection
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
         """Close the connection: say goodbye, wait for the answer, end the transport.
 
@@ -290,6 +296,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             wire.abort()
             raise
 
+    @trio.lowlevel.enable_ki_protection
     async def ping(self, payload: bytes | None = None) -> float:  # type: ignore[override]
         """Send a ping and wait for the pong. Up to 16 at a time are on their way; more wait.
 
@@ -315,6 +322,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         except trio.ClosedResourceError:
             raise self._error() from None
 
+    @trio.lowlevel.enable_ki_protection
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong nobody asked for (RFC 6455 §5.5.3).
 
@@ -334,6 +342,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             raise self._error()
         self._link.push_pong(payload or b"")
 
+    @trio.lowlevel.enable_ki_protection
     async def get_message(self) -> Message:
         """Receive the next message, as trio-websocket does.
 
@@ -348,6 +357,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         except trio.ClosedResourceError:
             raise self._error() from None
 
+    @trio.lowlevel.enable_ki_protection
     async def send_message(self, message: Sendable) -> None:
         """Send one message, as trio-websocket does.
 
@@ -374,6 +384,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             return ConnectionClosedHere(closure.reason, closure.detail)
         return self._link.error()
 
+    @trio.lowlevel.enable_ki_protection
     async def wait_closed(self) -> None:
         """Wait until the closing handshake is done, or the connection is lost.
 
@@ -384,6 +395,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         await self._link.wait_over()
 
+    @unbroken
     @asynccontextmanager
     async def open_nursery(self) -> AsyncGenerator[trio.Nursery, None]:
         """Open a nursery that ends with the connection.
