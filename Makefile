@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all sanitize conformance soak build format bench bench-curves clean
+.PHONY: help demo test test-all sanitize conformance fuzz soak build format bench bench-curves clean
 
 VENV ?= .venv
 VERSIONS := 3.14 3.13 3.12 3.11
@@ -30,6 +30,7 @@ TOOLS := $(VENV)/.tools
 NODE_MODULES := $(if $(shell command -v node >/dev/null && command -v npm), \
 	tests/node/node_modules/.package-lock.json)
 
+FUZZER := $(VENV)/.fuzzer
 PEERS := $(VENV)/.peers
 NODE_PEER := $(if $(shell command -v node >/dev/null && command -v npm), \
 	benchmarks/node/node_modules/.package-lock.json)
@@ -44,6 +45,8 @@ help:
 	@echo 'make sanitize  run the tests of the compiled half under AddressSanitizer (gcc)'
 	@echo 'make conformance  run the Autobahn test suite against server and client (Python 2.7);'
 	@echo '                  CASES="6.* 12.1.*", SIDES=server, TLS=1 narrow or change the run'
+	@echo 'make fuzz      fuzz every parser, guided by coverage (Atheris); TARGET=frames SECONDS=600'
+	@echo '               narrow or prolong the run, MERGE=1 keeps what it found'
 	@echo 'make soak      torture the server for SECONDS=600, as SEED= says, or at random'
 	@echo 'make build     build the wheel and the sdist and try both in a clean environment'
 	@echo 'make format    format the code and apply the safe fixes of the linter'
@@ -113,6 +116,10 @@ sanitize: $(TOOLS)
 conformance: $(TOOLS)
 	set -f; $(BIN)/python -m tests.conformance $(addprefix --side ,$(SIDES)) $(if $(TLS),--tls) $(CASES)
 
+# Without the fuzzer the program says what is missing.
+fuzz: $(FUZZER)
+	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60) \
+		$(if $(MERGE),--merge) $(if $(IF_POSSIBLE),--if-possible)
 # One variant of the server after the other; tests/torture/README.md says how to read what it prints.
 soak: $(TOOLS)
 	$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),600) $(addprefix --seed ,$(SEED)) \
@@ -166,6 +173,10 @@ $(PACKAGE): $(INTERPRETER) pyproject.toml trio_ws/_protocol/speedups.c
 
 $(TOOLS): $(PACKAGE)
 	$(PIP) install --group dev
+	@touch $@
+
+$(FUZZER): $(TOOLS)
+	$(PIP) install --group fuzz || true
 	@touch $@
 
 # One by one if they do not go in together: not each peer has a wheel for each system.

@@ -26,6 +26,7 @@ class WholeMessages:
     ) -> None:
         self.client = client
         self.buffered = 0
+        self.stalled = False
         self._connection = Connection(CLIENT if client else SERVER)
         self._max_message = max_message
         self._max_fragments = max_fragments
@@ -43,7 +44,7 @@ class WholeMessages:
             event = CloseConnection(code=CloseReason.NO_STATUS_RCVD)
         return bytes(self._connection.send(event))
 
-    def send_message(self, message: Sendable) -> bytes:
+    def send_message(self, message: Sendable, _compress: bool | None = None) -> bytes:
         if isinstance(message, str):
             return self.send(TextMessage(data=message))
         if not isinstance(message, (bytes, bytearray, memoryview)):
@@ -54,7 +55,16 @@ class WholeMessages:
         if self.state is not ConnectionState.CLOSED:
             self._connection.receive_data(bytes(data))
 
+    def receive_messages(
+        self, data: bytes | bytearray | memoryview, _max_count: float, _max_bytes: float
+    ) -> tuple[list[str | bytes], int]:
+        self.receive_data(data)
+        return [], 0
+
     def keep(self) -> None:
+        pass
+
+    def go_on(self) -> None:
         pass
 
     def messages(self, _max_count: float, _max_bytes: float) -> tuple[list[str | bytes], int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_ws._config import Keepalive, Limits, Rate, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, Rate, TrustedProxies
 
 COUNTS = [field.name for field in dataclasses.fields(Limits) if "_timeout" not in field.name]
 TIMES = [field.name for field in dataclasses.fields(Limits) if "_timeout" in field.name]
@@ -204,3 +204,62 @@ def test_rate_knows_what_to_do_with_excess() -> None:
 
     with pytest.raises(ValueError, match="not 'drop'"):
         Rate(messages=1, excess=excess)
+
+
+def test_deflate_has_the_documented_defaults() -> None:
+    assert dataclasses.asdict(Deflate()) == {
+        "send_window_bits": 12,
+        "receive_window_bits": 12,
+        "send_context_takeover": True,
+        "receive_context_takeover": True,
+        "level": 1,
+        "memory_level": 5,
+        "min_size": 128,
+        "max_size": 1024 * 1024,
+    }
+
+
+RANGES = {
+    "send_window_bits": (9, 15),
+    "receive_window_bits": (9, 15),
+    "level": (1, 9),
+    "memory_level": (1, 9),
+}
+
+
+@pytest.mark.parametrize(("name", "ends"), RANGES.items())
+def test_deflate_takes_what_zlib_takes(name: str, ends: tuple[int, int]) -> None:
+    for value in ends:
+        settings: Any = {name: value}
+        assert getattr(Deflate(**settings), name) == value
+    for value in (ends[0] - 1, ends[1] + 1):
+        settings = {name: value}
+        with pytest.raises(ValueError, match=f"Deflate.{name} is {ends[0]} to {ends[1]}, not"):
+            Deflate(**settings)
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("value", [None, "9", 9.0, True])
+def test_deflate_takes_whole_numbers(name: str, value: object) -> None:
+    settings: Any = {name: value}
+
+    with pytest.raises(TypeError, match=f"Deflate.{name} is a whole number, not {value!r}"):
+        Deflate(**settings)
+
+
+@pytest.mark.parametrize("name", ["send_context_takeover", "receive_context_takeover"])
+def test_context_takeover_is_true_or_false(name: str) -> None:
+    settings: Any = {name: 1}
+
+    with pytest.raises(TypeError, match=f"Deflate.{name} is True or False, not 1"):
+        Deflate(**settings)
+
+
+@pytest.mark.parametrize("name", ["min_size", "max_size"])
+def test_size_of_what_is_compressed_is_positive(name: str) -> None:
+    settings: Any = {name: 0}
+
+    with pytest.raises(ValueError, match=f"Deflate.{name} is greater than 0, not 0"):
+        Deflate(**settings)
+    settings = {name: math.inf}
+    assert getattr(Deflate(**settings), name) == math.inf

@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -41,10 +42,13 @@ def running_node(name: str, *arguments: str) -> AbstractAsyncContextManager[Prog
 
 
 @asynccontextmanager
-async def serving(handler: trio_ws.Handler) -> AsyncGenerator[str, None]:
+async def serving(
+    handler: trio_ws.Handler, compression: trio_ws.Deflate | None = None
+) -> AsyncGenerator[str, None]:
     """Serve on a real socket."""
+    serve = partial(trio_ws.serve, compression=compression)
     async with trio.open_nursery() as nursery:
-        server: trio_ws.Server = await nursery.start(trio_ws.serve, handler, 0)
+        server: trio_ws.Server = await nursery.start(serve, handler, 0)
         yield f"ws://localhost:{server.port}"
         nursery.cancel_scope.cancel()
 
@@ -150,12 +154,15 @@ class NodePeer:
 
 
 @asynccontextmanager
-async def node_peer(role: Role) -> AsyncGenerator[NodePeer, None]:
+async def node_peer(
+    role: Role, compression: trio_ws.Deflate | None = None, theirs: object = True
+) -> AsyncGenerator[NodePeer, None]:
     """Connect to a Node.js server, or have a Node.js client connect to ours."""
     if role == "server":
-        async with running_node("peer.mjs", "server") as program:
+        async with running_node("peer.mjs", "server", json.dumps(theirs)) as program:
             _, port = json.loads(await program.hear())
-            async with trio_ws.connect(f"ws://127.0.0.1:{port}") as connection:
+            url = f"ws://127.0.0.1:{port}"
+            async with trio_ws.connect(url, compression=compression) as connection:
                 yield NodePeer(connection, program)
         return
 
@@ -168,7 +175,10 @@ async def node_peer(role: Role) -> AsyncGenerator[NodePeer, None]:
             opened.set()
             await left.wait()
 
-    async with serving(hold) as url, running_node("peer.mjs", "client", url) as program:
+    async with (
+        serving(hold, compression) as url,
+        running_node("peer.mjs", "client", url, json.dumps(theirs)) as program,
+    ):
         await opened.wait()
         yield NodePeer(accepted[0], program)
         left.set()
@@ -206,6 +216,45 @@ async def test_node_sends_many_messages_back_in_order(role: Role) -> None:
         received = [await peer.connection.receive() for _ in messages]
 
     assert received == messages
+
+
+NODE_COMPRESSION = [
+    {"threshold": 0},
+    {"threshold": 0, "serverNoContextTakeover": True, "clientNoContextTakeover": True},
+    {"threshold": 0, "serverMaxWindowBits": 10, "clientMaxWindowBits": 10},
+    {"threshold": 1024},
+]
+
+OUR_COMPRESSION = [
+    trio_ws.Deflate(min_size=1),
+    trio_ws.Deflate(min_size=1, send_window_bits=15, receive_window_bits=15),
+    trio_ws.Deflate(min_size=1, send_context_takeover=False, receive_context_takeover=False),
+]
+
+
+@both_roles
+@pytest.mark.parametrize("theirs", NODE_COMPRESSION, ids=json.dumps)
+@pytest.mark.parametrize("ours", OUR_COMPRESSION, ids=repr)
+async def test_node_sends_compressed_messages_back_as_they_were(
+    role: Role, ours: trio_ws.Deflate, theirs: object
+) -> None:
+    messages: list[str | bytes] = [
+        "Olá! " * 200,
+        "",
+        b"",
+        "Olá! " * 200,
+        bytes(100_000),
+        os.urandom(10_000),
+        "x",
+    ]
+    async with node_peer(role, ours, theirs) as peer:
+        assert peer.connection.statistics().compression is not None
+        for message in messages * 2:
+            await peer.connection.send(message)
+
+            assert await peer.connection.receive() == message
+        size = 2 * sum(map(len, messages))
+        assert peer.connection.statistics().bytes_received < size / 2
 
 
 @both_roles

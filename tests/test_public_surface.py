@@ -22,6 +22,7 @@ NAMES = {
     "Server",
     "Limits",
     "Keepalive",
+    "Deflate",
     "TrustedProxies",
     "CloseCode",
     "WebSocketError",

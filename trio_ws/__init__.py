@@ -1,6 +1,6 @@
 """trio_ws: real-time WebSocket servers and clients for Trio, in which every lifetime is a block."""
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._errors import (
     ConnectionClosed,
     ConnectionClosedError,
@@ -22,6 +22,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "Deflate",
     "Handler",
     "HandshakeError",
     "HandshakeRejected",

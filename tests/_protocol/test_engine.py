@@ -3,7 +3,7 @@
 import array
 import itertools
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.fakes import raw_frame
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.frames import Frame, read_header
 from trio_ws._protocol.masking import mask_in_place
+from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -998,7 +999,7 @@ def test_trickle_decodes_no_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(data))
         mask_in_place(data, key, offset)
 
-    monkeypatch.setattr("trio_ws._protocol.engine.mask_in_place", counting)
+    monkeypatch.setattr("trio_ws._protocol.assembly.mask_in_place", counting)
     feed(server(), *one_by_one(frame(TEXT, b"x" * 1000)))
 
     assert sum(sizes) == 1000
@@ -1085,3 +1086,87 @@ def test_send_message_is_refused_between_fragments_and_after_the_close() -> None
     engine.send(CloseConnection(code=1000))
     with pytest.raises(LocalProtocolError, match="LOCAL_CLOSING"):
         engine.send_message("c")
+
+
+def received_at_once(engine: Engine, pieces: Iterable[bytes]) -> list[Event]:
+    """Do as a connection does: runs first, then what comes between, from a buffer used again."""
+    buffer = bytearray(4096)
+    events: list[Event] = []
+    for piece in pieces:
+        buffer[: len(piece)] = piece
+        with memoryview(buffer) as view:
+            messages, size = engine.receive_messages(view[: len(piece)], 3, 250)
+            events += map(message_event, messages)
+            assert size == sum(map(message_size, messages))
+            while engine.buffered:
+                event = next(engine.events(), None)
+                if event is None:
+                    break
+                events.append(event)
+            engine.keep()
+        buffer[:] = bytes(len(buffer))
+    return events
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 109, 1000])
+def test_receive_messages_gives_what_events_would(size: int) -> None:
+    data = (
+        frame(TEXT, b"x" * 100)
+        + frame(BINARY, b"abc") * 5
+        + frame(PING, b"1")
+        + frame(TEXT, b"a", fin=False)
+        + frame(PONG)
+        + frame(CONT, b"b")
+        + frame(TEXT, "é".encode())
+        + close_frame()
+        + frame(TEXT, b"ignored")
+    )
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+
+    assert received_at_once(server(), pieces) == feed(server(), data)
+
+
+def test_receive_messages_stops_at_the_limits_it_is_given() -> None:
+    engine = server()
+
+    assert engine.receive_messages(A * 5, 2, inf) == (["a", "a"], 2)
+    engine.keep()
+    assert list(engine.events()) == [TextMessage(data="a")] * 3
+    assert engine.receive_messages(B * 5, inf, 301)[1] == 600
+    engine.keep()
+    assert len(list(engine.events())) == 3
+
+
+def test_receive_messages_leaves_what_waits_its_turn() -> None:
+    engine = paused(A + B)
+
+    assert engine.receive_messages(C, inf, inf) == ([], 0)
+    engine.keep()
+
+    assert list(engine.events()) == [BytesMessage(data=b"b" * 300), TextMessage(data="c")]
+
+
+def test_receive_messages_takes_nothing_after_the_close() -> None:
+    engine = server()
+    feed(engine, close_frame())
+
+    assert engine.receive_messages(A, inf, inf) == ([], 0)
+    assert engine.buffered == 0
+
+
+def test_receive_messages_takes_nothing_where_a_message_may_have_no_frame() -> None:
+    engine = server(max_fragments=0)
+
+    assert engine.receive_messages(A, inf, inf) == ([], 0)
+    assert code_of(list(engine.events())) == 1009
+
+
+def test_places_in_the_stream_are_right_after_receive_messages() -> None:
+    # What was handed out early must not come again, wherever it stands.
+    engine = server()
+    engine.receive_messages(A + B, inf, inf)
+    engine.receive_messages(A, 0, inf)
+    engine.receive_data(frame(PING, b"1") + A)
+
+    assert list(engine.early_control()) == [Ping(payload=b"1")]
+    assert list(engine.events()) == [TextMessage(data="a")] * 2

@@ -274,13 +274,6 @@ def test_answer_with_the_accept_key_twice_is_refused() -> None:
         check_answer(answer({}, ("Sec-WebSocket-Accept", ACCEPT)), KEY, ())
 
 
-def test_answer_with_an_extension_is_refused() -> None:
-    headers = answer({"Sec-WebSocket-Extensions": "permessage-deflate; x=1"})
-
-    with pytest.raises(UpgradeError, match="'permessage-deflate; x=1', which was not offered"):
-        check_answer(headers, KEY, ())
-
-
 @pytest.mark.parametrize("value", ["b", "A", "a, b", ""])
 def test_answer_with_a_subprotocol_that_was_not_offered_is_refused(value: str) -> None:
     with pytest.raises(UpgradeError, match=r"subprotocol .* which was not offered"):

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto.events import Event
 
 from tests.fakes import WholeMessages, raw_frame
-from trio_ws._config import Keepalive, Limits, Rate, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, Rate, TrustedProxies
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
@@ -339,6 +339,7 @@ async def open_service(
     hosts: Hosts = None,
     proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable
     propagate: bool = False,
 ) -> AsyncGenerator[Clients, None]:
@@ -353,6 +354,7 @@ async def open_service(
                 hosts=hosts,
                 proxies=proxies,
                 subprotocols=subprotocols,
+                compression=compression,
                 limits=limits,
                 keepalive=NO_KEEPALIVE,
                 propagate=propagate,

@@ -618,6 +618,7 @@ async def test_statistics_count_what_comes_goes_and_waits(pair: Pair) -> None:
         pings_pending=0,
         frames=implementation(),
         wire="tasks",
+        compression=None,
     )
 
 

@@ -92,6 +92,20 @@ def test_inbox_is_full_at_its_last_byte_and_keeps_what_crosses_the_mark() -> Non
     assert len(inbox) == 2
 
 
+async def test_inbox_holds_up_until_it_has_asked_for_more() -> None:
+    inbox = make_inbox(max_messages=4)
+    inbox.extend(["1", "2", "3"], 3)
+    seen = [inbox.holds_up]
+    inbox.put("4")
+
+    for _ in range(3):
+        seen.append(inbox.holds_up)
+        await inbox.receive()
+
+    # Between full and half empty it is not full, and has not asked.
+    assert [*seen, inbox.holds_up] == [False, True, True, False, False]
+
+
 def test_room_is_what_makes_it_full() -> None:
     inbox = make_inbox(max_messages=3, max_bytes=10)
     before = inbox.room

@@ -904,6 +904,26 @@ async def test_a_close_is_seen_while_the_inbox_is_full_and_every_message_receive
     await settle(link, nursery)
 
 
+@pytest.mark.parametrize("closes", [True, False])
+async def test_what_waits_behind_an_inbox_that_was_full_outlives_the_end_of_the_line(
+    closes: bool, engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, peer = open_link(nursery, engine_type, limits=Limits(inbox_messages=4))
+    await peer.send(*(TextMessage(str(number)) for number in range(6)))
+    if closes:
+        await peer.send(CloseConnection(1000))
+    await wait_all_tasks_blocked()
+
+    # It is not full any more, and not empty enough yet to be filled again.
+    first = await link.inbox.receive()
+    await peer.stream.aclose()
+    await wait_all_tasks_blocked()
+
+    assert [first, *await drain(link)] == ["0", "1", "2", "3", "4", "5"]
+    assert link.over
+    await settle(link, nursery)
+
+
 async def test_a_close_that_ends_the_read_ahead_is_not_held_up_by_it(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -8,7 +8,6 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests._transport.fakes import cancel_when_blocked
-from trio_ws._protocol.frames import message_frame
 from trio_ws._transport.outgoing import CHUNK, MAX_PONGS, Outgoing
 
 
@@ -413,16 +412,3 @@ def test_a_fault_drops_large_messages_as_well() -> None:
 
     assert outgoing.size == 5
     assert outgoing.take() == (b"close",)
-
-
-def test_take_forgets_the_message_that_was_sent_to_many() -> None:
-    message = bytes(1000)
-    outgoing = Outgoing(inf)
-    frame = message_frame(message, masked=False)
-    outgoing.push(frame)
-
-    known = message_frame(message, masked=False)
-    outgoing.take()
-
-    assert known is frame
-    assert message_frame(message, masked=False) is not frame

@@ -17,6 +17,7 @@ from tests._transport.socket_benches import (
     needs_watcher,
     read_to_end,
 )
+from trio_ws._protocol.frames import message_frame
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import Poller
 from trio_ws._transport.socket_wire import SocketWire, rest_of
@@ -592,3 +593,17 @@ def test_the_rest_of_a_write_begins_where_it_ended(count: int, left: bytes) -> N
 
     assert b"".join(rest) == left
     assert all(rest)
+
+
+async def test_a_write_forgets_the_message_that_was_sent_to_many(benches: Benches) -> None:
+    message = bytes(1000)
+    async with benches.open() as bench:
+        frame = message_frame(message, masked=False)
+        bench.outgoing.push(frame)
+        bench.wire.write_soon()
+
+        known = message_frame(message, masked=False)
+        await wait_all_tasks_blocked()
+
+        assert known is frame
+        assert message_frame(message, masked=False) is not frame

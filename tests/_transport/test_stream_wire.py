@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests._transport.fakes import Plain
 from tests._transport.wires import Bench, Owner, open_bench, open_failing, stopped_after
+from trio_ws._protocol.frames import message_frame
 from trio_ws.testing import stream_pair
 
 
@@ -216,3 +217,18 @@ async def test_a_wire_closes_a_socket_in_order(nursery: trio.Nursery) -> None:
     await bench.wire.wait_stopped()
 
     assert (data, end) == (b"goodbye", b"")
+
+
+async def test_a_write_forgets_the_message_that_was_sent_to_many(nursery: trio.Nursery) -> None:
+    message = bytes(1000)
+    bench, _, _ = open_failing(nursery)
+    frame = message_frame(message, masked=False)
+
+    assert isinstance(frame, bytes)
+    bench.write(frame)
+    known = message_frame(message, masked=False)
+    await wait_all_tasks_blocked()
+
+    assert known is frame
+    assert message_frame(message, masked=False) is not frame
+    bench.wire.abort()

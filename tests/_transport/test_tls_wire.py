@@ -5,6 +5,8 @@ What it has in common with `SocketWire` is tested there, for both.
 
 import socket
 import ssl
+import sys
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -15,7 +17,7 @@ from tests._transport.socket_benches import Bench, Benches, needs_watcher
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport.tls import PIECE, TlsSession
 from trio_ws._transport.tls_stream import TlsStream
-from trio_ws._transport.watchers import READ
+from trio_ws._transport.watchers import READ, WRITE
 
 pytestmark = [pytest.mark.network, needs_watcher]
 
@@ -358,3 +360,53 @@ async def test_a_backlog_is_written_in_rounds_between_which_others_run(benches: 
         await wait_all_tasks_blocked()
 
         assert len(sizes) > 1
+
+
+async def test_what_waits_is_counted_with_what_tls_adds_to_it(benches: Benches) -> None:
+    async with benches.open() as bench:
+        size = await bench.fill()
+
+        # FIONREAD tells how much of it has left: the peer's socket holds it.
+        fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+        held = fcntl.ioctl(bench.raw.socket.fileno(), termios.FIONREAD, bytes(4))
+        left = int.from_bytes(held, sys.byteorder)
+
+        assert bench.outgoing.size > size - left
+        await bench.drain(size)
+
+
+class Reluctant(TlsSession):
+    """A session that can be told to read something before it encrypts anything."""
+
+    reluctant = False
+
+    def encrypt(
+        self, buffers: Sequence[bytes | memoryview], enough: int
+    ) -> tuple[list[bytes], int]:
+        return ([], 0) if self.reluctant else super().encrypt(buffers, enough)
+
+
+async def test_a_full_socket_is_not_watched_for_room_while_tls_waits(
+    tls: Tls, nursery: trio.Nursery
+) -> None:
+    here, there = trio.socket.socketpair()
+    near, far = trio.SocketStream(here), trio.SocketStream(there)
+    session = Reluctant(tls.server, server_hostname=None)
+    theirs = trio.SSLStream(far, tls.client, server_hostname="localhost", https_compatible=True)
+    bench = Bench(nursery, TlsStream(near, session), theirs, far, client=False, write_timeout=20)
+    bench.wire.start(nursery, b"")
+    await theirs.do_handshake()
+    size = await bench.fill()
+
+    session.reluctant = True
+    while bench.interest & WRITE:
+        size -= len(await theirs.receive_some())
+        await wait_all_tasks_blocked()
+    session.reluctant = False
+    await theirs.send_all(b"now")
+    await bench.drain(size)
+    await wait_all_tasks_blocked()
+
+    assert bench.outgoing.size == 0
+    assert bench.interest == READ
+    await end(bench)

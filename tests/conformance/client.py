@@ -7,14 +7,18 @@ import sys
 import trio
 
 import trio_ws
-from tests.conformance.settings import AGENT, KEEPALIVE, LIMITS
+from tests.conformance.settings import AGENT, COMPRESSION, KEEPALIVE, LIMITS
 
 
 async def run_case(url: str, ssl_context: ssl.SSLContext | None) -> None:
     """Send every message back until the connection ends; an end with an error is the suite's."""
     try:
         async with trio_ws.connect(
-            url, ssl_context=ssl_context, limits=LIMITS, keepalive=KEEPALIVE
+            url,
+            ssl_context=ssl_context,
+            compression=COMPRESSION,
+            limits=LIMITS,
+            keepalive=KEEPALIVE,
         ) as connection:
             async for message in connection:
                 await connection.send(message)

@@ -6,7 +6,7 @@ import ssl
 import trio
 
 import trio_ws
-from tests.conformance.settings import KEEPALIVE, LIMITS
+from tests.conformance.settings import COMPRESSION, KEEPALIVE, LIMITS
 
 
 async def echo(request: trio_ws.Request) -> None:
@@ -29,6 +29,7 @@ async def main(certificate: str | None) -> None:
                 0,
                 host="127.0.0.1",
                 ssl_context=ssl_context,
+                compression=COMPRESSION,
                 limits=LIMITS,
                 keepalive=KEEPALIVE,
                 task_status=task_status,

@@ -13,6 +13,7 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.fakes import raw_frame
 from tests.fuzz.bounds import counted, held
+from tests.fuzz.haste import sample
 from tests.fuzz.implementations import IMPLEMENTATIONS, using
 from tests.fuzz.reference import Expected, expected
 from tests.fuzz.splits import splits
@@ -132,13 +133,14 @@ def frames(data: bytes) -> None:
         max_message=limits[0],
         max_fragments=limits[1],
     )
-    for implementation in IMPLEMENTATIONS:
+    cuts = (*splits(stream), _at(stream, wanted.ends))
+    for implementation, pieces, (way, seed) in sample(
+        data, itertools.product(IMPLEMENTATIONS, cuts, _WAYS)
+    ):
+        reader = _Reader(options, seed)
         with using(implementation):
-            for pieces in (*splits(stream), _at(stream, wanted.ends)):
-                for way, seed in _WAYS:
-                    reader = _Reader(options, seed)
-                    _read(reader, pieces, way)
-                    _compare(reader, wanted, early=way is _late)
+            _read(reader, pieces, way)
+            _compare(reader, wanted, early=way is _late)
 
 
 def _at(stream: bytes, ends: list[int]) -> list[bytes]:

@@ -4,8 +4,10 @@ from collections.abc import Collection
 from ipaddress import ip_address
 
 from tests.fuzz.bounds import counted, held
+from tests.fuzz.haste import sample
 from tests.fuzz.splits import splits
 from trio_ws._config import TrustedProxies
+from trio_ws._protocol.extensions import read_answer
 from trio_ws._protocol.forwarded import Address, ProxyPolicy, plain_address, said_secure
 from trio_ws._protocol.http import (
     Exchange,
@@ -45,7 +47,7 @@ _UPGRADE_FAULTS = {400, 405, 426}
 
 def request_head(data: bytes) -> None:
     """A request: read the same in whatever pieces, refused with a status that is documented."""
-    outcomes = [_read_head(pieces) for pieces in splits(data)]
+    outcomes = [_read_head(pieces) for pieces in sample(data, splits(data))]
     assert all(outcome == outcomes[0] for outcome in outcomes)
     if not isinstance(outcomes[0], tuple):
         return
@@ -124,7 +126,7 @@ def _check_request(request: RequestHead) -> None:
 
 def response_head(data: bytes) -> None:
     """An answer to the client: the same in whatever pieces, and its body is cut."""
-    first, *others = [_receive(pieces) for pieces in splits(data)]
+    first, *others = [_receive(pieces) for pieces in sample(data, splits(data))]
     for other in others:
         assert other[:-1] == first[:-1]
         if "Transfer-Encoding" in first[1]:
@@ -210,6 +212,7 @@ def answer(data: bytes) -> None:
     try:
         with counted(limit=300 + 40 * len(data)):
             chosen = check_answer(headers, KEY, OFFERED)
+            assert read_answer(headers.get_all("Sec-WebSocket-Extensions"), None) is None
     except UpgradeError:
         return
     assert headers.get("Upgrade", "").strip(", \t").lower() == "websocket"

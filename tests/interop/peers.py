@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     """What a pair may be opened with."""
 
     subprotocols: Sequence[str]
+    compression: trio_ws.Deflate | None
     limits: trio_ws.Limits
 
 
@@ -66,7 +67,10 @@ class Handover(Generic[T]):
 
 @asynccontextmanager
 async def serving(
-    handler: trio_ws.Handler, subprotocols: Sequence[str] = (), limits: trio_ws.Limits | None = None
+    handler: trio_ws.Handler,
+    subprotocols: Sequence[str] = (),
+    compression: trio_ws.Deflate | None = None,
+    limits: trio_ws.Limits | None = None,
 ) -> AsyncGenerator[int, None]:
     """Serve with trio_ws; give the port."""
     serve = partial(
@@ -75,6 +79,7 @@ async def serving(
         0,
         host="127.0.0.1",
         subprotocols=subprotocols,
+        compression=compression,
         limits=limits or trio_ws.Limits(),
     )
     async with trio.open_nursery() as nursery:

@@ -1,5 +1,6 @@
 """Our connections and those of websockets understand each other, whoever is the client."""
 
+import os
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -272,6 +273,69 @@ async def test_our_server_declines_their_compression() -> None:
         assert "Sec-WebSocket-Extensions" not in theirs.response.headers
         await theirs.send("plain " * 1000)
         assert await connection.receive() == "plain " * 1000
+
+
+SETTINGS = [
+    trio_ws.Deflate(min_size=1),
+    trio_ws.Deflate(min_size=1, send_window_bits=9, receive_window_bits=15, level=9),
+    trio_ws.Deflate(min_size=1, send_context_takeover=False),
+    trio_ws.Deflate(min_size=1, receive_context_takeover=False),
+    trio_ws.Deflate(min_size=1, send_context_takeover=False, receive_context_takeover=False),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=repr)
+async def test_compressed_messages_go_both_ways(ours: Side, settings: trio_ws.Deflate) -> None:
+    messages: list[str | bytes] = [
+        "Olá! " * 100,
+        b"",
+        "",
+        "Olá! " * 100,
+        bytes(200_000),
+        "x",
+        os.urandom(50_000),
+    ]
+    async with websockets_pair(ours, compression=settings) as (connection, theirs):
+        assert "permessage-deflate" in (connection.statistics().compression or "")
+        for message in messages:
+            await connection.send(message)
+            assert await theirs.recv() == message
+            await theirs.send(message)
+            assert await connection.receive() == message
+
+        received = connection.statistics().bytes_received
+        assert received < sum(len(message) for message in messages) / 2
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=repr)
+async def test_their_fragments_are_compressed_as_one_message(
+    ours: Side, settings: trio_ws.Deflate
+) -> None:
+    async with websockets_pair(ours, compression=settings) as (connection, theirs):
+        for _ in range(3):
+            await theirs.send(["Olá, " * 50, "", "servidor! " * 50])
+
+            assert await connection.receive() == "Olá, " * 50 + "servidor! " * 50
+
+
+async def test_message_that_is_not_to_be_compressed_is_understood(ours: Side) -> None:
+    async with websockets_pair(ours, compression=trio_ws.Deflate()) as (connection, theirs):
+        for compress in (None, False, True, False, None):
+            await connection.send("a secret " * 30, compress=compress)
+
+            assert await theirs.recv() == "a secret " * 30
+
+
+async def test_compressed_message_that_is_too_large_for_us_is_told_1009(ours: Side) -> None:
+    limits = trio_ws.Limits(max_message=100_000)
+    compression = trio_ws.Deflate()
+    async with websockets_pair(ours, compression=compression, limits=limits) as (_, theirs):
+        await theirs.send(bytes(100_001))
+
+        with pytest.raises(ConnectionClosedError) as caught:
+            await theirs.recv()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1009
 
 
 async def test_we_offer_their_server_no_compression() -> None:

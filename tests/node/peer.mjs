@@ -1,4 +1,5 @@
-// A peer that the other side commands: `peer.mjs client URL`, or `peer.mjs server`.
+// A peer that the other side commands: `peer.mjs client URL [COMPRESSION]`, or
+// `peer.mjs server [COMPRESSION]`, where COMPRESSION is ws's `perMessageDeflate` in JSON.
 //
 // A text of JSON such as ["close", 4001, "reason"] calls that method of the socket; every other
 // message is sent back as it came. What happens is printed, one line of JSON for each event.
@@ -23,11 +24,13 @@ function obey(socket) {
   socket.on("error", (error) => report("error", error.code ?? error.message));
 }
 
-const [role, url] = process.argv.slice(2);
+const [role, ...options] = process.argv.slice(2);
 if (role === "client") {
-  obey(new WebSocket(url));
+  const [url, compression] = options;
+  obey(new WebSocket(url, { perMessageDeflate: compression ? JSON.parse(compression) : true }));
 } else {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
+  const perMessageDeflate = options[0] ? JSON.parse(options[0]) : false;
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate });
   server.on("connection", obey);
   server.on("listening", () => report("listening", server.address().port));
 }

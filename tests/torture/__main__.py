@@ -23,6 +23,8 @@ from tests.torture.soak import Options, Outcome, Soak
 
 _DESCRIPTORS = 4096  # that this program wants; each client needs one
 
+_STARVED = 1.0  # seconds of lag that may be the cause of what is found
+
 _NO_POLLER = {"TRIO_WS_NO_POLLER": "1"}
 _NO_SPEEDUPS = {"TRIO_WS_NO_SPEEDUPS": "1"}
 
@@ -63,6 +65,12 @@ def main() -> int:
     for outcome in outcomes:
         for violation in outcome.violations:
             print(f"torture: SEED={arguments.seed}: {outcome.what}: {violation}", file=sys.stderr)
+        if outcome.violations and outcome.lag > _STARVED:
+            print(
+                f"torture: this program itself was up to {outcome.lag:.1f} seconds late: "
+                "on a machine that is starved, clients can seem slow by no fault of the server",
+                file=sys.stderr,
+            )
     bad = any(outcome.violations for outcome in outcomes)
     if not bad:
         print(f"torture: nothing lost, reordered, late or left (SEED={arguments.seed})", flush=True)

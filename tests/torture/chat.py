@@ -1,7 +1,8 @@
 """`chat`: a well-behaved connection, which must feel nothing of what goes on around it."""
 
+import math
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -19,6 +20,12 @@ _IN_FLIGHT = 16  # messages sent and not returned, beyond which a chat waits
 _LARGEST = 20_000  # characters of a message
 _LAST_CHANCE = 1.0  # seconds for a message that is missing when all others are there
 _FREQUENT = 0.04  # seconds between two messages, at most
+
+
+_DEFLATE = trio_ws.Deflate()
+
+# How long it may take is the chat's to say.
+_PATIENT = trio_ws.Limits(open_timeout=math.inf, close_timeout=math.inf)
 
 
 class ChatError(Exception):
@@ -86,11 +93,15 @@ async def _raw(target: Target, *, secure: bool) -> AsyncGenerator[Line, None]:
 
 
 @asynccontextmanager
-async def _own(target: Target, *, secure: bool) -> AsyncGenerator[Line, None]:
+async def _own(
+    target: Target, *, secure: bool, compression: trio_ws.Deflate | None = None
+) -> AsyncGenerator[Line, None]:
     scheme, port = ("wss", target.ports[1]) if secure else ("ws", target.ports[0])
     url = f"{scheme}://127.0.0.1:{port}/echo"
     stream = await target.open(secure=secure)
-    async with trio_ws.connect(url, stream=stream) as connection:
+    async with trio_ws.connect(
+        url, stream=stream, compression=compression, limits=_PATIENT
+    ) as connection:
         yield connection
     if connection.close_code != 1000:
         raise ChatError(f"its close came out as {connection.close_code}")
@@ -105,10 +116,12 @@ class Kind:
 
 
 KINDS = (
-    Kind("a raw client", lambda target: _raw(target, secure=False)),
-    Kind("a raw client over TLS", lambda target: _raw(target, secure=True)),
-    Kind("a trio_ws client", lambda target: _own(target, secure=False)),
-    Kind("a trio_ws client over TLS", lambda target: _own(target, secure=True)),
+    Kind("a raw client", partial(_raw, secure=False)),
+    Kind("a raw client over TLS", partial(_raw, secure=True)),
+    Kind("a trio_ws client", partial(_own, secure=False)),
+    Kind("a trio_ws client over TLS", partial(_own, secure=True)),
+    Kind("a compressing client", partial(_own, secure=False, compression=_DEFLATE)),
+    Kind("a compressing client over TLS", partial(_own, secure=True, compression=_DEFLATE)),
 )
 
 
@@ -141,7 +154,7 @@ async def chat(
     why: str | None = None
     try:
         with trio.fail_after(bound) as patience, lone_errors():
-            async with kind.open(target) as line:
+            async with _opened(kind, target) as line:
                 tally.connections += 1
                 on_open()
                 step = "to come back"
@@ -157,6 +170,22 @@ async def chat(
         why = f"it broke, waiting {step}: {error!r}"
     ledger.settle(why)
     return [f"{kind.name}: {fault}" for fault in ledger.faults]
+
+
+@asynccontextmanager
+async def _opened(kind: Kind, target: Target) -> AsyncGenerator[Line, None]:
+    """Open a connection; try again if this side was slower than the server is patient."""
+    async with AsyncExitStack() as stack:
+        while True:
+            begun = trio.current_time()
+            try:
+                line = await stack.enter_async_context(kind.open(target))
+            except Exception:
+                if trio.current_time() - begun < target.times.open:
+                    raise
+            else:
+                break
+        yield line
 
 
 class _Sending:

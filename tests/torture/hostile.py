@@ -18,6 +18,8 @@ LEFT = "left"
 """How a line ended that the client has broken itself."""
 CUT = "cut"
 """How a line ended without a Close frame or an answer."""
+LATE = "late"
+"""What became of a client that was slower than the server is patient, as on a starved machine."""
 TORN = "torn"
 """How a line ended inside of a frame, which is right for nobody but who did not read."""
 
@@ -26,6 +28,10 @@ _LONGEST_PAUSE = 0.03  # seconds, in which the server may see what has come so f
 
 class UnexpectedError(Exception):
     """The server did what it should not; the text says what."""
+
+
+class LateError(Exception):
+    """This client was slower than the server is patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +115,17 @@ class Hostile:
 
     async def enter(self, path: str = "/echo", *, receive_buffer: int | None = None) -> Peer:
         """Open a WebSocket."""
-        peer = await self.dial(receive_buffer=receive_buffer)
-        await peer.send_bytes(handshake(path))
-        try:
+        head = b"nothing"
+        begun = trio.current_time()
+        with suppress(EOFError, trio.BrokenResourceError):
+            peer = await self.dial(receive_buffer=receive_buffer)
+            await peer.send_bytes(handshake(path))
             head = await peer.read_head()
-        except (EOFError, trio.BrokenResourceError):
-            raise UnexpectedError(f"the server cut an opening handshake for {path}") from None
-        if not head.startswith(b"HTTP/1.1 101 "):
-            raise UnexpectedError(f"the server answered {head[:40]!a} to a handshake")
-        return peer
+        if head.startswith(b"HTTP/1.1 101 "):
+            return peer
+        if trio.current_time() - begun >= self.times.open:
+            raise LateError
+        raise UnexpectedError(f"the server answered {head[:40]!a} to a handshake for {path}")
 
     async def pause(self) -> None:
         """Give the server time to see what has come so far, or none, or some."""
@@ -185,20 +193,27 @@ async def how_it_ends(peer: Peer, *, opened: bool = True, answers: bool = True) 
             if status != b"101":
                 await peer.read_to_end()
                 return status.decode()
-        while True:
-            opcode, payload = await peer.receive()
-            if opcode == CLOSE:
-                if answers:
-                    await _try_to_send(peer, CLOSE, payload[:2])
-                if await peer.read_to_end():
-                    raise UnexpectedError("the server sent more behind its Close frame")
-                return str(int.from_bytes(payload[:2], "big") or 1005)
-            if opcode == PING and answers:
-                await _try_to_send(peer, PONG, payload)
+        return await _read_close(peer, answers=answers)
     except (EOFError, trio.BrokenResourceError):
         return CUT
-    except ValueError:
+    except ValueError as error:
+        if error.__cause__ is None:
+            # The line goes on, and what is next is no frame.
+            raise UnexpectedError(str(error)) from None
         return TORN
+
+
+async def _read_close(peer: Peer, *, answers: bool) -> str:
+    while True:
+        opcode, payload = await peer.receive()
+        if opcode == CLOSE:
+            if answers:
+                await _try_to_send(peer, CLOSE, payload[:2])
+            if await peer.read_to_end():
+                raise UnexpectedError("the server sent more behind its Close frame")
+            return str(int.from_bytes(payload[:2], "big") or 1005)
+        if opcode == PING and answers:
+            await _try_to_send(peer, PONG, payload)
 
 
 async def _try_to_send(peer: Peer, opcode: int, payload: bytes) -> None:

@@ -9,8 +9,20 @@ from tests.torture.server import Figures
 LEAK = 0.5
 """Blocks of memory for each fault. A leak of one object for each makes at least one."""
 
+SLOW_LEAK = 0.05
+"""The same over many faults, when all that is made once and kept has long been made."""
+
+MANY = 5000
+"""Faults that are many."""
+
 ENOUGH = 250
 """Faults of which the blocks can be judged; with fewer, what comes and goes outweighs them."""
+
+HEAP = 128
+"""Bytes of the heap for each fault."""
+
+HEAP_ONCE = 1024 * 1024
+"""Bytes of the heap that may be taken at any time, for a table that has outgrown its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +31,7 @@ class Sample:
 
     faults: int
     blocks: int
-    memory: int | None
+    heap: int | None
 
 
 def sockets_left(idle: Figures, now: Figures) -> Iterator[str]:
@@ -47,13 +59,28 @@ def growth(samples: Sequence[Sample]) -> float | None:
         samples: After each round; the first round is for what is made once and kept.
 
     Returns:
-        Blocks for each fault between the first sample and the last; None if there are too few.
+        Blocks for each fault of the second half of the rounds; None if there are too few.
     """
-    first, last = samples[0], samples[-1]
+    first, last = _ends(samples)
     faults = last.faults - first.faults
-    return None if faults < ENOUGH else (last.blocks - first.blocks) / faults
+    return (last.blocks - first.blocks) / faults if faults >= ENOUGH else None
 
 
-def is_leak(blocks: float | None) -> bool:
-    """Tell whether so many blocks for each fault are too many."""
-    return blocks is not None and blocks > LEAK
+def leak(samples: Sequence[Sample]) -> str | None:
+    """Tell what grows that should not, if something does."""
+    blocks = growth(samples)
+    if blocks is None:
+        return None
+    first, last = _ends(samples)
+    faults = last.faults - first.faults
+    if blocks > (SLOW_LEAK if faults >= MANY else LEAK):
+        return f"memory grows: each fault leaves {blocks:.2f} blocks behind"
+    if first.heap is not None and last.heap is not None:
+        more = last.heap - first.heap
+        if more > HEAP_ONCE + HEAP * faults:
+            return f"the heap grows: by {more} bytes in {faults} faults"
+    return None
+
+
+def _ends(samples: Sequence[Sample]) -> tuple[Sample, Sample]:
+    return samples[(len(samples) - 1) // 2], samples[-1]

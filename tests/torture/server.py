@@ -32,6 +32,8 @@ class Figures:
     """What the library counts itself."""
     memory: int | None
     """Bytes in use; None where the system does not tell."""
+    heap: int | None
+    """Bytes that `malloc` has given out; None where the system does not tell."""
     blocks: int
     """Blocks of memory that Python has allocated."""
     complaints: Sequence[str]
@@ -48,6 +50,7 @@ class Figures:
             descriptors=None if found is None else {int(fd): found[fd] for fd in found},
             counts=told["counts"],
             memory=told["memory"],
+            heap=told["heap"],
             blocks=told["blocks"],
             complaints=told["complaints"],
             shortages=told["shortages"],

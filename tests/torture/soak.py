@@ -14,16 +14,21 @@ import trio
 from tests.invariants.peers import TEXT
 from tests.torture.chat import KINDS, Kind, chat
 from tests.torture.hostile import (
+    CUT,
+    LATE,
+    TORN,
     Fault,
     Hostile,
+    LateError,
     Target,
     UnexpectedError,
     expect,
     how_it_ends,
 )
-from tests.torture.judge import Sample, growth, is_leak, sockets_left, tasks_left
+from tests.torture.judge import Sample, leak, sockets_left, tasks_left
 from tests.torture.ledger import Tally
 from tests.torture.server import Figures, Server, ServerError
+from tests.torture.violations import Violations
 from trio_ws._transport.nurseries import lone_errors
 
 ROUNDS_IN_A_LAP = 2
@@ -36,7 +41,7 @@ _LEAST = 20  # messages of a connection that lasts for a round, however short th
 _SHORT = 5  # messages of such a one
 _FREE = 20  # descriptors that are left in a shortage
 _STAY = 0.3  # seconds that each of them stays, at most
-_MOST_VIOLATIONS = 10  # of one round that are told
+_HOPELESS = 200  # violations after which a round is not gone on with
 _PATHS_OF_THE_END = ("/echo", "/hold", "/never", "/push", "/stubborn")
 
 
@@ -94,12 +99,14 @@ class Outcome:
     """How often each was injected, by how it ended."""
     most: int = 0
     """Hostile clients at once."""
+    lag: float = 0
+    """Seconds that a task of this program was late at most."""
     shortages: int = 0
     """Rounds in which the server had too few descriptors."""
     samples: list[Sample] = field(default_factory=list)
     memory: tuple[int | None, int | None] = (None, None)
     """Bytes of the server before the first client and after the last."""
-    violations: list[str] = field(default_factory=list)
+    violations: Violations = field(default_factory=Violations)
 
     @property
     def injected(self) -> int:
@@ -162,6 +169,7 @@ class Soak:
         self._calm = False
         self._idle: Figures
         self.outcome = Outcome(server.what)
+        self._note = self.outcome.violations.note
 
     async def run(self) -> Outcome:
         """Go through rounds until the time is over, or something is not as it must be."""
@@ -179,8 +187,7 @@ class Soak:
                 with lone_errors():
                     await self._end()
         except ServerError as error:
-            # Whatever else there is follows from it.
-            outcome.violations.insert(0, str(error))
+            outcome.violations.note_end(str(error))
         outcome.seconds = trio.current_time() - begun
         return outcome
 
@@ -197,13 +204,11 @@ class Soak:
                 await self._run_short()
         figures = await self._settle()
         for complaint in figures.complaints:
-            self._violation(f"in the log of the server: {complaint}")
-        sample = Sample(self.outcome.injected, figures.blocks, figures.memory)
-        self.outcome.samples.append(sample)
+            self._note("log", f"in the log of the server: {complaint}")
+        self.outcome.samples.append(Sample(self.outcome.injected, figures.blocks, figures.heap))
         self.outcome.memory = (self._idle.memory, figures.memory)
-        blocks = growth(self.outcome.samples)
-        if is_leak(blocks):
-            self._violation(f"memory grows: each fault leaves {blocks:.2f} blocks behind")
+        if what := leak(self.outcome.samples):
+            self._note("memory", what)
 
     @asynccontextmanager
     async def _chatting(self) -> AsyncGenerator[None, None]:
@@ -215,6 +220,7 @@ class Soak:
                 until = self._is_over
                 nursery.start_soon(partial(self._chat, kind, until, on_open=opened.set))
             nursery.start_soon(self._churn, nursery)
+            nursery.start_soon(self._watch_lag)
             yield
             self._over = True
 
@@ -227,6 +233,12 @@ class Soak:
                 kind = self._random.choice(KINDS)
                 nursery.start_soon(self._chat, kind, lambda sent: sent >= _SHORT)
             await trio.sleep(_CHURN)
+
+    async def _watch_lag(self) -> None:
+        while not self._over:
+            due = trio.current_time() + _LOOK
+            await trio.sleep_until(due)
+            self.outcome.lag = max(self.outcome.lag, trio.current_time() - due)
 
     async def _chat(
         self,
@@ -244,13 +256,13 @@ class Soak:
             on_open=on_open,
         )
         for fault in faults:
-            self._violation(f"a well-behaved connection of {fault}")
+            self._note(f"chat of {kind.name}", f"a well-behaved connection of {fault}")
 
     async def _attack_all(self, attacks: Sequence[Attack]) -> None:
         waiting = [attack for attack in reversed(attacks) if not attack.fault.slow]
 
         async def work() -> None:
-            while waiting and len(self.outcome.violations) < _MOST_VIOLATIONS:
+            while waiting and self.outcome.violations.total < _HOPELESS:
                 await self._attack(waiting.pop())
 
         async with trio.open_nursery() as nursery:
@@ -269,16 +281,29 @@ class Soak:
         self._now += 1
         self.outcome.most = max(self.outcome.most, self._now)
         ended = "wrong"
+        begun = trio.current_time()
         try:
             with trio.fail_after(self._options.patience), lone_errors():
                 ended = await attack.fault.act(hostile)
         except trio.TooSlowError:
             seconds = self._options.patience
-            self._violation(f"{attack}: the server was not done with it after {seconds:g} seconds")
-        except UnexpectedError as error:
-            self._violation(f"{attack}: {error}")
-        except (EOFError, OSError, ValueError, trio.BrokenResourceError) as error:
-            self._violation(f"{attack}: {error!r}")
+            self._note(
+                attack.fault.name,
+                f"{attack}: the server was not done with it after {seconds:g} seconds",
+            )
+        except LateError:
+            ended = LATE
+        except (
+            EOFError,
+            OSError,
+            UnexpectedError,
+            ValueError,
+            trio.BrokenResourceError,
+        ) as error:
+            if not attack.fault.slow and trio.current_time() - begun >= self._target.times.open:
+                ended = LATE
+            else:
+                self._note(attack.fault.name, f"{attack}: {_told(error)}")
         finally:
             self._now -= 1
             self.outcome.lines += hostile.opened
@@ -307,8 +332,9 @@ class Soak:
         told = (await self._server.figures()).shortages
         self.outcome.shortages += 1
         if told == 0 or told - figures.shortages > 1:
-            self._violation(
-                f"without a free descriptor, the server said so {told - figures.shortages} times"
+            self._note(
+                "shortage",
+                f"without a free descriptor, the server said so {told - figures.shortages} times",
             )
 
     async def _visit(self, random: Random) -> None:
@@ -323,9 +349,9 @@ class Soak:
                 await peer.close()
                 expect(await how_it_ends(peer), "1000")
         except (EOFError, OSError, UnexpectedError, trio.BrokenResourceError) as error:
-            self._violation(f"a client that came without a free descriptor: {error!r}")
+            self._note("shortage", f"a client that came without a free descriptor: {error!r}")
         except trio.TooSlowError:
-            self._violation("a client that came without a free descriptor was never served")
+            self._note("shortage", "a client that came without a free descriptor was never served")
         finally:
             await hostile.aclose()
 
@@ -343,7 +369,7 @@ class Soak:
             if not remains:
                 return figures
             if trio.current_time() > deadline:
-                self._violation(f"left behind when all clients had gone: {remains}")
+                self._note("left", f"left behind when all clients had gone: {remains}")
                 return figures
             await trio.sleep(_LOOK)
 
@@ -361,9 +387,9 @@ class Soak:
         remains = [*tasks_left(self._server.before, figures)]
         remains += sockets_left(self._server.before, figures)
         if remains:
-            self._violation(f"left behind when the server had stopped: {', '.join(remains)}")
+            self._note("left", f"left behind when the server had stopped: {', '.join(remains)}")
         if status != 0:
-            self._violation(f"the server's exit status is {status}")
+            self._note("end", f"the server's exit status is {status}")
 
     async def _stay(self, path: str, entered: trio.Event, *, secure: bool) -> None:
         hostile = Hostile(self._target, step=0, secure=secure, random=self._random)
@@ -371,23 +397,25 @@ class Soak:
             with trio.fail_after(self._options.patience):
                 peer = await hostile.enter(path)
                 entered.set()
-                expect(await how_it_ends(peer), "1001")
+                # Who is sent to without end may have too much to read before the Close.
+                expect(await how_it_ends(peer), "1001", *((CUT, TORN) if path == "/push" else ()))
         except (UnexpectedError, OSError, trio.TooSlowError) as error:
-            self._violation(f"a client at {path} when the server stopped: {error!r}")
+            self._note("end", f"a client at {path} when the server stopped: {error!r}")
         finally:
             entered.set()
             await hostile.aclose()
 
-    def _violation(self, what: str) -> None:
-        if len(self.outcome.violations) < _MOST_VIOLATIONS:
-            self.outcome.violations.append(what)
-
     def _describe(self) -> str:
         outcome = self.outcome
         last = outcome.samples[-1]
-        memory = "" if last.memory is None else f", {last.memory / 2**20:.1f} MiB"
+        _, size = outcome.memory
+        memory = "" if size is None else f", {size / 2**20:.1f} MiB"
         return (
             f"{outcome.what}: round {outcome.rounds}, {outcome.seconds:.0f} s: "
             f"{outcome.injected} faults, {outcome.tally.messages} messages, "
             f"{last.blocks} blocks{memory}"
         )
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, UnexpectedError) else repr(error)

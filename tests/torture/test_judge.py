@@ -5,14 +5,28 @@ from dataclasses import replace
 
 import pytest
 
-from tests.torture.judge import ENOUGH, LEAK, Sample, growth, is_leak, sockets_left, tasks_left
+from tests.torture.judge import (
+    ENOUGH,
+    HEAP,
+    HEAP_ONCE,
+    LEAK,
+    MANY,
+    SLOW_LEAK,
+    Sample,
+    growth,
+    leak,
+    sockets_left,
+    tasks_left,
+)
 from tests.torture.server import Figures
+from tests.torture.violations import Violations
 
 IDLE = Figures(
     tasks=Counter({"main": 1, "accept": 2}),
     descriptors={0: "pipe", 3: "socket"},
     counts={"open": 0},
     memory=1,
+    heap=1,
     blocks=1,
     complaints=(),
     shortages=0,
@@ -47,17 +61,63 @@ def test_connections_that_are_left_are_counted() -> None:
     assert [*tasks_left(IDLE, replace(IDLE, counts={"open": 2}))] == ["2 open"]
 
 
-@pytest.mark.parametrize("share", [0.0, LEAK, LEAK + 0.01, 1.0])
-def test_growth_is_counted_for_each_fault_from_the_first_round_on(share: float) -> None:
-    samples = [Sample(100, 5000, None), Sample(500, 9000, None)]
-    samples.append(Sample(1100, 5000 + int(1000 * share), None))
+def samples_of(rounds: int, blocks: float, heap: float = 0, faults: int = 1000) -> list[Sample]:
+    """Make the samples of rounds of which each fault leaves so much behind."""
+    return [
+        Sample(faults * each, 5000 + int(blocks * faults * each), int(heap * faults * each))
+        for each in range(rounds)
+    ]
 
-    assert growth(samples) == pytest.approx(share)
-    assert is_leak(growth(samples)) is (share > LEAK)
+
+@pytest.mark.parametrize(
+    ("faults", "blocks", "found"),
+    [
+        (1000, LEAK, False),
+        (1000, LEAK + 0.01, True),
+        (MANY - 10, LEAK - 0.1, False),
+        (MANY, SLOW_LEAK, False),
+        (MANY, SLOW_LEAK + 0.01, True),
+    ],
+)
+def test_blocks_that_each_fault_leaves_are_a_leak(faults: int, blocks: float, found: bool) -> None:
+    samples = samples_of(2, blocks, 0, faults)
+
+    assert growth(samples) == pytest.approx(blocks)
+    assert (leak(samples) is not None) is found
+
+
+def test_what_grew_in_the_first_half_alone_is_no_leak() -> None:
+    samples = [*samples_of(5, 0.4), *(Sample(4000 + 1000 * each, 6600, 0) for each in range(1, 6))]
+
+    assert leak(samples) is None
+
+
+@pytest.mark.parametrize(("share", "found"), [(1.0, False), (1.01, True)])
+def test_bytes_of_the_heap_that_each_fault_leaves_are_a_leak(share: float, found: bool) -> None:
+    faults = 10_000
+    heap = share * (HEAP + HEAP_ONCE / faults)
+
+    assert (leak(samples_of(2, 0, heap, faults)) is not None) is found
+
+
+def test_a_heap_that_nobody_tells_is_not_judged() -> None:
+    assert leak([Sample(0, 0, None), Sample(1000, 0, None)]) is None
 
 
 @pytest.mark.parametrize(("faults", "judged"), [(ENOUGH - 1, False), (ENOUGH, True)])
 def test_few_faults_are_no_ground_to_judge(faults: int, judged: bool) -> None:
-    samples = [Sample(10, 0, None), Sample(10 + faults, 100_000, None)]
+    assert (leak(samples_of(2, 10, 0, faults)) is not None) is judged
 
-    assert is_leak(growth(samples)) is judged
+
+def test_violations_are_told_twice_of_each_kind_and_then_counted() -> None:
+    violations = Violations()
+    for number in range(5):
+        violations.note("log", f"line {number}")
+    violations.note("end", "no goodbye")
+
+    assert [*violations] == ["line 0", "line 1", "log: 3 more like that", "no goodbye"]
+    assert violations.total == 6
+
+
+def test_no_violations_are_none() -> None:
+    assert not Violations()

@@ -6,14 +6,18 @@ The engine begins where the opening handshake ends and has wsproto's interface: 
 takes what was read, `events` yields what it means, `send` turns an event into bytes to write.
 It differs in four ways; three of them are stricter, and the last is faster:
 
-* A message event is always a whole message. Fragments are joined here, because only here is the
-  declared length of a frame known before its payload has arrived, and limits are checked then.
+* A message event is always a whole message. Fragments are joined (see `Assembly`), because only
+  here is the declared length of a frame known before its payload has arrived, and limits are
+  checked then.
 * `events` parses no further than it is iterated. Whoever stops asking (a full inbox) leaves the
   rest as raw bytes, and `buffered` says how many.
 * `early_control` finds control frames in those raw bytes, so that pings are answered and a close
   is seen although the messages before them still have to wait.
 * `messages` takes a run of plain messages at once, without an event for each. It stops in front
   of everything else, so that whatever has a meaning beyond itself goes through `events` alone.
+
+Messages may be compressed. Inflating goes by steps: when it has cost enough, `events` ends and
+`stalled` says why, and it goes on after `go_on`, or when more was received.
 
 States are wsproto's (RFC 6455 §7.1):
 
@@ -24,32 +28,35 @@ When the peer breaks the protocol, `events` ends with a `CloseConnection` that h
 answer with, and the state does not change: that is how a fault is told from the peer's Close.
 """
 
-import codecs
 from collections.abc import Iterator
-from io import BytesIO
 
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError
 
+from trio_ws._protocol.assembly import CHUNK, Assembly, check_frame
+from trio_ws._protocol.deflate import PIECE, STEP, TAIL, Deflater, Inflater
+from trio_ws._protocol.extensions import Agreement
 from trio_ws._protocol.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    DEFLATED,
     PING,
     PONG,
     TEXT,
     Frame,
     FrameError,
+    deflated_frame,
+    encoded,
     message_frame,
     read_header,
+    recall_deflated,
     serialise,
     split,
 )
-from trio_ws._protocol.masking import mask, mask_in_place
+from trio_ws._protocol.masking import mask
 from trio_ws._types import CloseCode, Message, Sendable, is_wire_code
-
-_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Engine:
@@ -63,28 +70,23 @@ class Engine:
         client: Whether this side is the client: it masks what it sends (RFC 6455 §5.1).
         max_message: Bytes of one incoming message; more is a fault with code 1009.
         max_fragments: Frames of one incoming message; more is a fault with code 1009.
+        agreement: How messages are compressed, if they are.
     """
 
     __slots__ = (
+        "_assembly",
         "_base",
         "_data",
+        "_deflater",
         "_done",
-        "_fin",
-        "_fragments",
-        "_in_frame",
-        "_key",
+        "_inflater",
         "_max_fragments",
         "_max_message",
-        "_missing",
-        "_opcode",
-        "_pending",
         "_position",
         "_scanned",
         "_sending",
-        "_size",
-        "_taken",
-        "_utf8",
         "client",
+        "stalled",
         "state",
     )
 
@@ -94,6 +96,7 @@ class Engine:
         client: bool,
         max_message: float = float("inf"),
         max_fragments: float = float("inf"),
+        agreement: Agreement | None = None,
     ) -> None:
         self.client = client
         self.state = ConnectionState.OPEN
@@ -105,18 +108,12 @@ class Engine:
         self._position = 0
         self._base = 0
         self._done = False
-        # The message being put together; `_opcode` is None between messages.
-        self._opcode: int | None = None
-        self._pending: BytesIO | None = None
-        self._size = 0
-        self._fragments = 0
-        self._utf8: codecs.IncrementalDecoder | None = None
-        # The data frame whose payload is arriving: bytes taken so far, and bytes still to come.
-        self._in_frame = False
-        self._fin = False
-        self._key = b""
-        self._taken = 0
-        self._missing = 0
+        # The message being put together; None between messages.
+        self._assembly: Assembly | None = None
+        self._deflater = None if agreement is None else Deflater(agreement)
+        self._inflater = None if agreement is None else Inflater(agreement)
+        self.stalled = False
+        """Whether `events` ended because inflating has cost enough for now."""
         # Control frames that begin before this place of the stream were handed out early.
         self._scanned = 0
         # The opcode of the message being sent in fragments.
@@ -150,11 +147,14 @@ class Engine:
             return serialise(PONG, event.payload, masked=self.client)
         raise LocalProtocolError(f"{type(event).__name__} is no event of an open connection")
 
-    def send_message(self, message: Sendable) -> Frame:
+    def send_message(self, message: Sendable, compress: bool | None = None) -> Frame:
         """Make the frame of a whole message: `send` without an event.
+
+        If messages are compressed, the frames have to be sent in the order in which they were made.
 
         Args:
             message: The message.
+            compress: Whether to compress it; None leaves it to its size.
 
         Raises:
             wsproto.utilities.LocalProtocolError: The connection is not open, or a message was
@@ -165,7 +165,33 @@ class Engine:
             raise LocalProtocolError(f"a message cannot be sent in state {self.state}")
         if self._sending is not None:
             raise LocalProtocolError("a message in fragments has to be ended first")
+        if self._deflater is not None and compress is not False:
+            frame = self._compress(self._deflater, message, compress)
+            if frame is not None:
+                return frame
         return message_frame(message, masked=self.client)
+
+    def _compress(
+        self, deflater: Deflater, message: Sendable, compress: bool | None
+    ) -> Frame | None:
+        """Make the frame of a compressed message; None if it is better sent as it is."""
+        # Each masked frame has a key of its own.
+        shared = None if self.client else deflater.shared
+        if shared is not None and (frame := recall_deflated(message, shared)) is not None:
+            return frame
+        opcode, payload = encoded(message)
+        size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        if not deflater.wants(size, compress):
+            return None
+        try:
+            data = deflater.compress(payload)
+            if data is None:
+                return None
+            return deflated_frame(message, opcode, data, masked=self.client, shared=shared)
+        except BaseException:
+            # It will not be sent.
+            deflater.begin_afresh()
+            raise
 
     def _send_message(self, data: Sendable, *, fin: bool) -> bytes:
         opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
@@ -208,6 +234,8 @@ class Engine:
         if self._done or self.state in _PEER_CLOSED:
             # Whatever follows a Close is ignored, a Close that was seen early as well.
             return
+        if self._inflater is not None:
+            self.go_on()
         if self._position == len(self._data):
             self._base += len(self._data)
             self._data = data if lent else bytes(data)
@@ -228,6 +256,51 @@ class Engine:
             self._data = bytes(self._data[self._position :])
             self._position = 0
 
+    def go_on(self) -> None:
+        """Let `events` inflate on, after it has stalled."""
+        self.stalled = False
+        if self._inflater is not None:
+            self._inflater.budget = STEP
+
+    def receive_messages(
+        self, data: memoryview | bytes | bytearray, max_count: float, max_bytes: float
+    ) -> tuple[list[Message], int]:
+        """Take lent bytes and, if nothing waits before them, the run of messages they begin with.
+
+        This is `receive_data` and `messages` in one: for most reads there is nothing else to do.
+
+        Args:
+            data: The bytes; `keep` has to be called before they change.
+            max_count: As for `messages`.
+            max_bytes: As for `messages`.
+
+        Returns:
+            As `messages`.
+        """
+        plain = self._position == len(self._data) and self._assembly is None
+        if not plain or self._done or self.state in _PEER_CLOSED or self._max_fragments < 1:
+            self.receive_data(data, lent=True)
+            return [], 0
+        if self._inflater is not None:
+            self.go_on()
+        messages, end, size = split(
+            data,
+            0,
+            masked=not self.client,
+            max_message=self._max_message,
+            max_count=max_count,
+            max_bytes=max_bytes,
+        )
+        self._base += self._position
+        if end == len(data):
+            self._base += end
+            self._data = b""
+            self._position = 0
+        else:
+            self._data = data
+            self._position = end
+        return messages, size
+
     def messages(self, max_count: float, max_bytes: float) -> tuple[list[Message], int]:
         """Take the run of whole, unfragmented messages that comes next in the stream.
 
@@ -242,7 +315,7 @@ class Engine:
             The messages, none when something else comes next, or nothing; and their bytes.
         """
         # What `early_control` has handed out are control frames, and those are never passed here.
-        if self._opcode is not None or self._max_fragments < 1:
+        if self._assembly is not None or self._max_fragments < 1:
             return [], 0
         messages, self._position, size = split(
             self._data,
@@ -273,47 +346,104 @@ class Engine:
             yield event
 
     def _next_event(self) -> Event | None:
-        while not self._done:
-            if self._in_frame:
-                event = self._take_payload()
-                if event is not None or self._in_frame:
-                    return event
+        event: Event | None = None
+        while event is None and not self._done:
+            if self._in_frame():
+                event = self._assemble()
+                if self._in_frame():
+                    break
+                continue
             start = self._position
-            header = read_header(self._data, start, masked=not self.client)
+            header = self._read_header(start)
             if header is None:
-                return None
+                break
             fin, opcode, length, payload = header
             end = payload + length
             if opcode < CLOSE:
-                self._check_data_frame(opcode, length)
-                if fin and opcode != CONTINUATION and end <= len(self._data):
-                    self._position = end
-                    return self._whole_message(opcode, self._payload(payload, end))
-                self._begin_frame(opcode, length, payload, fin=fin)
+                event = self._take_data(opcode, start, payload, end, fin=fin)
             elif end > len(self._data):
-                return None
+                break
             else:
                 event = self._take_control(opcode, start, payload, end)
-                if event is not None:
-                    return event
+        return event
+
+    def _in_frame(self) -> bool:
+        return self._assembly is not None and self._assembly.in_frame
+
+    def _assemble(self) -> Event | None:
+        """Take what has arrived of a frame; return its message once that is whole."""
+        assembly = self._assembly
+        assert assembly is not None
+        self._position = assembly.take(self._data, self._position)
+        if assembly.whole:
+            self._assembly = None
+            return _message_event(assembly.message())
+        # What is missing may be bytes, or the leave to inflate them.
+        self.stalled = (
+            assembly.in_frame and self._inflater is not None and self._inflater.budget <= 0
+        )
         return None
+
+    def _read_header(self, start: int) -> tuple[bool, int, int, int] | None:
+        return read_header(
+            self._data, start, masked=not self.client, deflate=self._inflater is not None
+        )
 
     def _payload(self, start: int, end: int) -> bytes:
         if self.client:
             return bytes(self._data[start:end])
         return mask(self._data[start:end], bytes(self._data[start - 4 : start]))
 
-    def _check_data_frame(self, opcode: int, length: int) -> None:
-        """Check a data frame's place and its declared size, before any of it is kept."""
+    def _take_data(
+        self, opcode: int, start: int, payload: int, end: int, *, fin: bool
+    ) -> Event | None:
+        """Return the message of a frame, or nothing when it has to be put together."""
         if opcode == CONTINUATION:
-            if self._opcode is None:
+            if self._assembly is None:
                 raise FrameError(1002, "continuation without a message to continue")
-        elif self._opcode is not None:
+        elif self._assembly is not None:
             raise FrameError(1002, "new message inside of a fragmented one")
-        if length + self._size > self._max_message:
-            raise FrameError(1009, f"message is larger than {self._max_message} bytes")
-        if self._fragments + 1 > self._max_fragments:
-            raise FrameError(1009, f"message has more than {self._max_fragments} fragments")
+        else:
+            deflated = self._data[start] & DEFLATED > 0
+            if fin and end <= len(self._data):
+                event = self._take_whole(opcode, payload, end, deflated=deflated)
+                if event is not None or self._position == end:
+                    return event
+            self._assembly = self._assembly_for(opcode, deflated=deflated)
+        key = b"" if self.client else bytes(self._data[payload - 4 : payload])
+        self._assembly.begin_frame(end - payload, key, fin=fin)
+        self._position = payload
+        return None
+
+    def _assembly_for(self, opcode: int, *, deflated: bool) -> Assembly:
+        return Assembly(
+            opcode,
+            max_message=self._max_message,
+            max_fragments=self._max_fragments,
+            inflater=self._inflater if deflated else None,
+        )
+
+    def _take_whole(self, opcode: int, payload: int, end: int, *, deflated: bool) -> Event | None:
+        """Return the message of a frame that is all of it, unless it takes longer to inflate."""
+        size = end - payload
+        check_frame(size, 1, self._max_message, self._max_fragments, compressed=deflated)
+        if not deflated:
+            self._position = end
+            return self._whole_message(opcode, self._payload(payload, end))
+        inflater = self._inflater
+        assert inflater is not None
+        if size > PIECE or inflater.budget <= 0:
+            return None
+        self._position = end
+        inflater.feed(self._payload(payload, end) + TAIL)
+        output = inflater.read(int(min(self._max_message + 1, CHUNK)))
+        if inflater.waiting:
+            # One byte too many is among what makes it wait.
+            self._assembly = self._assembly_for(opcode, deflated=True)
+            self._assembly.begin_inflated(output)
+            return None
+        inflater.end_message()
+        return self._whole_message(opcode, output)
 
     def _whole_message(self, opcode: int, payload: bytes) -> Event:
         if opcode == BINARY:
@@ -322,61 +452,6 @@ class Engine:
             return TextMessage(data=payload.decode())
         except UnicodeDecodeError:
             raise FrameError(1007, "text is not valid UTF-8") from None
-
-    def _begin_frame(self, opcode: int, length: int, payload: int, *, fin: bool) -> None:
-        if opcode != CONTINUATION:
-            self._opcode = opcode
-            self._utf8 = _Utf8Decoder() if opcode == TEXT else None
-        self._fragments += 1
-        self._in_frame = True
-        self._fin = fin
-        self._key = b"" if self.client else bytes(self._data[payload - 4 : payload])
-        self._taken = 0
-        self._missing = length
-        self._position = payload
-
-    def _take_payload(self) -> Event | None:
-        """Move what has arrived of a frame into its message; return that once it is whole."""
-        end = min(self._position + self._missing, len(self._data))
-        count = end - self._position
-        # One growing buffer, not a list of pieces: a peer that sends byte by byte must not make
-        # the bookkeeping larger than the message. This kind hands its content out without a copy.
-        if self._pending is None:
-            self._pending = BytesIO()
-        with memoryview(self._data) as data:
-            self._pending.write(data[self._position : end])
-        with self._pending.getbuffer() as pending, pending[self._size :] as piece:
-            if self._key:
-                mask_in_place(piece, self._key, self._taken)
-            self._position = end
-            self._taken += count
-            self._missing -= count
-            self._size += count
-            self._in_frame = self._missing > 0
-            whole = self._fin and not self._in_frame
-            self._check_utf8(piece, final=whole)
-        return self._end_message() if whole else None
-
-    def _check_utf8(self, piece: memoryview, *, final: bool) -> None:
-        """Refuse invalid text as soon as its bad byte is here (RFC 6455 §8.1)."""
-        if self._utf8 is None:
-            return
-        try:
-            self._utf8.decode(piece, final)
-        except UnicodeDecodeError:
-            raise FrameError(1007, "text is not valid UTF-8") from None
-        waiting, _ = self._utf8.getstate()
-        if waiting.startswith(b"\xed") and waiting[1:] >= b"\xa0":
-            # Half a surrogate: Python waits for its third byte before it refuses it.
-            raise FrameError(1007, "text is not valid UTF-8")
-
-    def _end_message(self) -> Event:
-        opcode, pending = self._opcode, self._pending
-        assert pending is not None
-        self._opcode = self._utf8 = self._pending = None
-        self._fragments = self._size = 0
-        content = pending.getvalue()
-        return TextMessage(data=content.decode()) if opcode == TEXT else BytesMessage(data=content)
 
     def _take_control(self, opcode: int, start: int, payload: int, end: int) -> Event | None:
         """Parse a control frame; return nothing when `early_control` has handed it out."""
@@ -403,7 +478,8 @@ class Engine:
         self._done = True
         self._data = b""
         self._position = 0
-        self._pending = self._utf8 = None
+        self._assembly = self._inflater = None
+        self.stalled = False
 
     def early_control(self) -> Iterator[Event]:
         """Yield the control events among the bytes that `events` was not asked for yet.
@@ -419,9 +495,10 @@ class Engine:
         """Look for the next control frame; no frame is looked at twice."""
         while not self._done and self.state not in _PEER_CLOSED:
             # Not before the end of the frame whose payload is arriving.
-            start = max(self._scanned - self._base, self._position + self._missing)
+            missing = 0 if self._assembly is None else self._assembly.missing
+            start = max(self._scanned - self._base, self._position + missing)
             try:
-                header = read_header(self._data, start, masked=not self.client)
+                header = self._read_header(start)
                 if header is None:
                     return None
                 _, opcode, length, payload = header
@@ -435,6 +512,10 @@ class Engine:
             if event is not None:
                 return event
         return None
+
+
+def _message_event(message: Message) -> Event:
+    return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
 
 # No set: the hash of an enum's member is worked out in Python, and this is asked for each read.

@@ -9,7 +9,7 @@ import os
 from typing import Literal, TypeAlias
 
 from trio_ws._protocol.compiled import speedups
-from trio_ws._protocol.masking import python_mask
+from trio_ws._protocol.masking import mask, python_mask
 from trio_ws._types import Message, Sendable
 
 Frame: TypeAlias = bytes | tuple[bytes, bytes]
@@ -28,6 +28,9 @@ than handing the system two buffers."""
 
 _FIN = _MASK = 0x80
 
+DEFLATED = 0x40
+"""RSV1, the bit of the first byte that says that a message is compressed (RFC 7692 §6)."""
+
 # RFC 6455 §5.2: lengths that stand for a length of two or eight bytes behind them.
 _IN_TWO_BYTES, _IN_EIGHT_BYTES = 126, 127
 
@@ -36,6 +39,11 @@ _LONG = 0x10000
 
 # First bytes without a fault: no reserved bit, a known opcode, control frames in one piece.
 _SOUND = frozenset(op | fin for op in _OPCODES for fin in (0, _FIN) if fin or op < CLOSE)
+
+# RFC 7692 §6.1: the bit stands in the first frame of a message, and in no other.
+_SOUND_WITH_DEFLATE = _SOUND.union(
+    op | fin | DEFLATED for op in (TEXT, BINARY) for fin in (0, _FIN)
+)
 
 
 class FrameError(Exception):
@@ -52,7 +60,7 @@ class FrameError(Exception):
 
 
 def read_header(
-    data: bytes | bytearray | memoryview, start: int, *, masked: bool
+    data: bytes | bytearray | memoryview, start: int, *, masked: bool, deflate: bool = False
 ) -> tuple[bool, int, int, int] | None:
     """Read the frame header that begins at `start` (RFC 6455 §5.2).
 
@@ -60,6 +68,7 @@ def read_header(
         data: The bytes at hand; they may end anywhere.
         start: The index of the header's first byte.
         masked: Whether this side takes masked frames (a server) or plain ones (a client).
+        deflate: Whether messages may be compressed; then the first byte tells, see `DEFLATED`.
 
     Returns:
         FIN, opcode, payload length and the index of the payload's first byte; the four bytes
@@ -72,7 +81,7 @@ def read_header(
     if start >= available:
         return None
     first = data[start]
-    if first not in _SOUND:
+    if first not in (_SOUND_WITH_DEFLATE if deflate else _SOUND):
         raise FrameError(1002, _fault_of(first))
     if start + 1 >= available:
         return None
@@ -172,7 +181,7 @@ def python_split(
 
     A plain message is whole, in one sound frame, text in valid UTF-8. In front of anything else
     this stops, without an error: a control frame, a fragment, a fault, a frame that is incomplete
-    or too large.
+    or too large, a compressed message.
 
     Args:
         data: The bytes at hand; they may end anywhere.
@@ -250,11 +259,12 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     """
     global _latest  # noqa: PLW0603 - threads are welcome to it: it is read and replaced as a whole
     if masked:
-        return serialise(*_encoded(message), masked=True)
+        return serialise(*encoded(message), masked=True)
     known, frame = _latest
     if message is known and frame:
         return frame
-    opcode, payload = _encoded(message)
+    # The common kind first, without another call.
+    opcode, payload = (BINARY, message) if message.__class__ is bytes else encoded(message)
     if len(payload) < LARGE:
         frame = serialise(opcode, payload, masked=False)
     else:
@@ -266,13 +276,56 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     return frame
 
 
+_latest_deflated: tuple[object, object, Frame] = ("", None, b"")  # with how it was compressed
+
+
+def deflated_frame(
+    message: Sendable, opcode: int, payload: bytes, *, masked: bool, shared: object
+) -> Frame:
+    """Make the frame of a compressed message.
+
+    Args:
+        message: The message.
+        opcode: Its opcode.
+        payload: What came out of compressing it.
+        masked: Whether to mask: a client does, a server does not.
+        shared: How it was compressed, for `recall_deflated`; None if no other connection can use
+            the frame.
+    """
+    global _latest_deflated  # noqa: PLW0603 - see `message_frame`
+    header = _header(_FIN | DEFLATED | opcode, _MASK if masked else 0, len(payload))
+    frame: Frame
+    if masked:
+        key = os.urandom(4)
+        frame = b"".join((header, key, mask(payload, key)))
+    elif len(payload) < LARGE:
+        frame = header + payload
+    else:
+        frame = header, payload
+    if shared is not None and (message.__class__ is str or message.__class__ is bytes):
+        _latest_deflated = message, shared, frame
+    return frame
+
+
+def recall_deflated(message: Sendable, shared: object) -> Frame | None:
+    """Return the frame of the latest message, if it is this one and was compressed the same way."""
+    known, how, frame = _latest_deflated
+    return frame if message is known and frame and how == shared else None
+
+
 def forget_message() -> None:
-    """Let go of the latest message and its frame, which may be large, and may be secret."""
-    global _latest  # noqa: PLW0603 - see above
+    """Let go of the latest message and its frames, which may be large, and may be secret."""
+    global _latest, _latest_deflated  # noqa: PLW0603 - see `message_frame`
     _latest = "", b""
+    _latest_deflated = "", None, b""
 
 
-def _encoded(message: Sendable) -> tuple[int, bytes | bytearray | memoryview]:
+def encoded(message: Sendable) -> tuple[int, bytes | bytearray | memoryview]:
+    """Return the opcode of a message, and its payload.
+
+    Raises:
+        TypeError: It is no message.
+    """
     if isinstance(message, str):
         return TEXT, message.encode()
     # A caller without a type checker may give anything.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from trio_ws._protocol.http import RequestHead, refuse, write_head
-from trio_ws._types import Headers, is_token
+from trio_ws._types import Headers, escaped, is_token
 
 # RFC 6455 §1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -60,6 +60,9 @@ class Upgrade:
     """``Sec-WebSocket-Key``."""
     subprotocols: tuple[str, ...]
     """What the client offers, best first."""
+    extensions: tuple[str, ...] = ()
+    """``Sec-WebSocket-Extensions``, as it was sent: what the client offers there may be declined,
+    and is, if it is malformed."""
 
 
 def read_upgrade(head: RequestHead) -> Upgrade | None:
@@ -90,7 +93,8 @@ def read_upgrade(head: RequestHead) -> Upgrade | None:
     offered = tokens(headers.get_all("Sec-WebSocket-Protocol"))
     if not all(map(is_token, offered)) or len(set(offered)) != len(offered):
         raise refuse(400, "bad handshake: Sec-WebSocket-Protocol is not a list of unique tokens")
-    return Upgrade(keys[0], tuple(offered))
+    extensions = tuple(headers.get_all("Sec-WebSocket-Extensions"))
+    return Upgrade(keys[0], tuple(offered), extensions)
 
 
 def _is_key(key: str) -> bool:
@@ -100,8 +104,16 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def accept_head(upgrade: Upgrade, *, subprotocol: str | None, headers: Headers) -> bytes:
+def accept_head(
+    upgrade: Upgrade, *, subprotocol: str | None, headers: Headers, extension: str | None = None
+) -> bytes:
     """Serialise the 101 that accepts an opening handshake (RFC 6455 §4.2.2).
+
+    Args:
+        upgrade: The opening handshake.
+        subprotocol: The subprotocol chosen, if any.
+        headers: Further header fields.
+        extension: The extension agreed on, with its parameters, if any.
 
     Raises:
         ValueError: The subprotocol is none of those that the client offers.
@@ -115,11 +127,20 @@ def accept_head(upgrade: Upgrade, *, subprotocol: str | None, headers: Headers) 
         if subprotocol not in upgrade.subprotocols:
             raise ValueError(f"the client does not offer the subprotocol {subprotocol!r}")
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extension is not None:
+        fields.append(("Sec-WebSocket-Extensions", extension))
     return write_head("HTTP/1.1 101 Switching Protocols", [*fields, *headers.fields])
 
 
-def request_fields(key: str, subprotocols: Collection[str]) -> list[tuple[str, str]]:
+def request_fields(
+    key: str, subprotocols: Collection[str], extensions: str | None = None
+) -> list[tuple[str, str]]:
     """Return the header fields of an opening handshake, but for ``Host`` (RFC 6455 §4.1).
+
+    Args:
+        key: The key.
+        subprotocols: What to offer, best first.
+        extensions: The extensions to offer, if any.
 
     Raises:
         ValueError: The subprotocols are not unique tokens.
@@ -134,11 +155,13 @@ def request_fields(key: str, subprotocols: Collection[str]) -> list[tuple[str, s
     ]
     if subprotocols:
         fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if extensions is not None:
+        fields.append(("Sec-WebSocket-Extensions", extensions))
     return fields
 
 
 def check_answer(headers: Headers, key: str, offered: Collection[str]) -> str | None:
-    """Check the headers of a 101 (RFC 6455 §4.1, page 19).
+    """Check the headers of a 101 (RFC 6455 §4.1, page 19), but for the extensions.
 
     Args:
         headers: The answer's header fields.
@@ -159,11 +182,10 @@ def check_answer(headers: Headers, key: str, offered: Collection[str]) -> str | 
         raise UpgradeError(
             "Sec-WebSocket-Accept does not fit the key: it is not a WebSocket server"
         )
-    if extensions := tokens(headers.get_all("Sec-WebSocket-Extensions")):
-        raise UpgradeError(f"it chose the extension {extensions[0]!r}, which was not offered")
     chosen = headers.get_all("Sec-WebSocket-Protocol")
     if not chosen:
         return None
     if len(chosen) > 1 or chosen[0] not in offered:
-        raise UpgradeError(f"it chose the subprotocol {chosen[0]!r}, which was not offered")
+        name = escaped(chosen[0])
+        raise UpgradeError(f"it chose the subprotocol '{name}', which was not offered")
     return chosen[0]

@@ -10,9 +10,10 @@ from socket import gaierror
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits
+from trio_ws._config import Deflate, Keepalive, Limits
 from trio_ws._errors import HandshakeError, HandshakeRejected
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.extensions import Agreement, make_offer, read_answer
 from trio_ws._protocol.http import Exchange
 from trio_ws._protocol.upgrade import (
     RESERVED,
@@ -48,6 +49,7 @@ async def connect(
     headers: HeadersLike = (),
     subprotocols: Sequence[str] = (),
     origin: str | None = None,
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
 ) -> AsyncGenerator[Connection, None]:
@@ -70,6 +72,7 @@ async def connect(
         headers: Further header fields of the request.
         subprotocols: What to offer, best first; `Connection.subprotocol` is the server's choice.
         origin: An ``Origin`` header, for servers that want one.
+        compression: How to compress messages, if the server agrees; None for not at all.
         limits: What the peer may cost. `Limits.open_timeout` bounds name lookup, TCP, TLS and
             the opening handshake together.
         keepalive: When to probe a silent peer.
@@ -100,13 +103,19 @@ async def connect(
                 stream = await start_tls(stream, context, server_hostname=target.host)
             progress.step = "waiting for the answer to the opening handshake"
             key = make_key()
-            head = [*fields.fields, *request_fields(key, offered)]
+            extensions = None if compression is None else make_offer(compression)
+            head = [*fields.fields, *request_fields(key, offered, extensions)]
             exchange = await _exchange(stream, target, head, limits)
-            subprotocol = _check(exchange, target, key, offered)
+            subprotocol, agreement = _check(exchange, target, key, offered, compression)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-    engine = Engine(client=True, max_message=limits.max_message, max_fragments=limits.max_fragments)
+    engine = Engine(
+        client=True,
+        max_message=limits.max_message,
+        max_fragments=limits.max_fragments,
+        agreement=agreement,
+    )
     connection = Connection(
         stream,
         engine,
@@ -117,6 +126,7 @@ async def connect(
         path=target.resource,
         subprotocol=subprotocol,
         headers=exchange.headers,
+        extension=None if agreement is None else agreement.text,
     )
     async with (
         open_background() as background,
@@ -215,13 +225,21 @@ async def _exchange(
     return exchange
 
 
-def _check(exchange: Exchange, target: Target, key: str, offered: tuple[str, ...]) -> str | None:
-    """Return the subprotocol of an answer that may be accepted."""
+def _check(
+    exchange: Exchange,
+    target: Target,
+    key: str,
+    offered: tuple[str, ...],
+    compression: Deflate | None,
+) -> tuple[str | None, Agreement | None]:
+    """Return the choices of an answer that may be accepted: subprotocol and compression."""
     if not exchange.switched:
         status = exchange.status or 0
         response = Response(status, exchange.body, headers=exchange.headers)
         raise HandshakeRejected(target.name, response)
     try:
-        return check_answer(exchange.headers, key, offered)
+        subprotocol = check_answer(exchange.headers, key, offered)
+        chosen = exchange.headers.get_all("Sec-WebSocket-Extensions")
+        return subprotocol, read_answer(chosen, compression)
     except UpgradeError as error:
         raise HandshakeError(f"{target.name} cannot be talked to: {error}") from None

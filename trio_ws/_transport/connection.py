@@ -70,6 +70,9 @@ class ConnectionStatistics:
     turned off by ``TRIO_WS_NO_SPEEDUPS=1``."""
     wire: Literal["poller", "tasks"]
     """What reads and writes: the poller that sockets share, or tasks of its own."""
+    compression: str | None
+    """What the two sides have agreed on, as RFC 7692 writes it; None if messages are not
+    compressed."""
 
 
 class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
@@ -97,6 +100,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         path: str,
         subprotocol: str | None,
         headers: Headers,
+        extension: str | None = None,
         rate: Rate | None = None,
     ) -> None:
         # Typed as the one engine trio-websocket knows; only `client` is asked of it there.
@@ -107,6 +111,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         self._local = local
         self._remote = remote
         self._close_timeout = limits.close_timeout
+        self._extension = extension
         self._link = Link(stream, engine, limits, f"{peer} {describe(remote)}", rate)
         self._unyielded = 0
 
@@ -169,6 +174,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             pings_pending=0 if link.pings is None else len(link.pings),
             frames=implementation(),
             wire=link.wire.kind,
+            compression=self._extension,
         )
 
     @trio.lowlevel.enable_ki_protection
@@ -201,7 +207,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             raise StopAsyncIteration from None
 
     @trio.lowlevel.enable_ki_protection
-    async def send(self, value: Sendable) -> None:
+    async def send(self, value: Sendable, *, compress: bool | None = None) -> None:
         """Send one message.
 
         ``str`` goes out as a text message, anything else as a binary one. Blocks while more than
@@ -210,6 +216,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
         Args:
             value: The whole message.
+            compress: Whether to compress it, where that was agreed on; by default its size decides
+                (`Deflate.min_size`, `Deflate.max_size`). Where it was not this changes nothing.
 
         Raises:
             ConnectionClosed: The connection is closed or closing.
@@ -223,33 +231,34 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         await checkpoint_if_cancelled()
         link = self._link
         if link.outgoing.crowded:
-            await self._send_when_there_is_room(value)
+            await self._send_when_there_is_room(value, compress)
         elif link.closure is not None:
             raise link.error()
         else:
-            link.push_message(value)
+            link.push_message(value, compress)
         self._unyielded += 1
         if self._unyielded >= _GIVE_WAY:
             self._unyielded = 0
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _send_when_there_is_room(self, value: Sendable) -> None:
+    async def _send_when_there_is_room(self, value: Sendable, compress: bool | None) -> None:
         link = self._link
         await link.outgoing.wait_for_room()
         self._unyielded = 0
         try:
             if link.closure is not None:
                 raise link.error()
-            link.push_message(value)
+            link.push_message(value, compress)
         finally:
             link.outgoing.pass_on()
 
     @trio.lowlevel.enable_ki_protection
-    def send_nowait(self, value: Sendable) -> None:
+    def send_nowait(self, value: Sendable, *, compress: bool | None = None) -> None:
         """Send one message, if that is possible without blocking.
 
         Args:
             value: The whole message.
+            compress: As for `send`.
 
         Raises:
             trio.WouldBlock: More than `Limits.outgoing_bytes` wait to be written.
@@ -262,7 +271,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             raise link.error()
         if link.outgoing.crowded:
             raise trio.WouldBlock
-        link.push_message(value)
+        link.push_message(value, compress)
 
     @trio.lowlevel.enable_ki_protection
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:

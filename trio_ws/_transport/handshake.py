@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits, Rate
+from trio_ws._config import Deflate, Keepalive, Limits, Rate
 from trio_ws._errors import HandshakeError
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.extensions import answer_offers
 from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
@@ -20,6 +22,15 @@ from trio_ws._transport.lifetime import opened
 from trio_ws._types import Headers, HeadersLike, Response, escaped
 
 _MAX_QUERY_FIELDS = 100
+
+
+class Inherited(Enum):
+    """What stands for a setting of the server's, where None means something else."""
+
+    FROM_SERVER = "as the server"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
 
 
 class Arrival:
@@ -35,6 +46,7 @@ class Arrival:
         secure: Whether the client speaks TLS.
         background: Where the tasks of a connection live.
         subprotocols: What the server speaks, best first.
+        compression: How the server compresses messages, if it does.
         limits: What the peer may cost.
         keepalive: When to probe the peer.
     """
@@ -51,6 +63,7 @@ class Arrival:
         secure: bool,
         background: trio.Nursery,
         subprotocols: Sequence[str],
+        compression: Deflate | None,
         limits: Limits,
         keepalive: Keepalive,
     ) -> None:
@@ -78,9 +91,12 @@ class Arrival:
         self.background = background
         self.rest = rest
         self._subprotocols = subprotocols
+        self._compression = compression
         self._limits = limits
 
-    def accept(self, subprotocol: str | None, headers: HeadersLike) -> Connection:
+    def accept(
+        self, subprotocol: str | None, headers: HeadersLike, compression: Deflate | Inherited | None
+    ) -> Connection:
         """Make the connection and queue the 101; see `Request.accept`."""
         if self.connection is not None:
             raise RuntimeError("this request was accepted already")
@@ -99,8 +115,16 @@ class Arrival:
         if reserved := [name for name in extra if name.lower() in RESERVED]:
             raise ValueError(f"the header {reserved[0]} belongs to the handshake")
         limits = self._limits
+        settings = self._compression if isinstance(compression, Inherited) else compression
+        agreement = None
+        if settings is not None:
+            agreement = answer_offers(self.upgrade.extensions, settings)
+        extension = None if agreement is None else agreement.text
         engine = Engine(
-            client=False, max_message=limits.max_message, max_fragments=limits.max_fragments
+            client=False,
+            max_message=limits.max_message,
+            max_fragments=limits.max_fragments,
+            agreement=agreement,
         )
         self.connection = Connection(
             self.stream,
@@ -113,8 +137,11 @@ class Arrival:
             subprotocol=chosen,
             headers=self.head.headers,
             rate=self.rate,
+            extension=extension,
         )
-        self.answer_head = accept_head(self.upgrade, subprotocol=chosen, headers=extra)
+        self.answer_head = accept_head(
+            self.upgrade, subprotocol=chosen, headers=extra, extension=extension
+        )
         self.on_open(self.connection)
         return self.connection
 
@@ -213,7 +240,11 @@ class Request:
         return self._arrival.local
 
     def accept(
-        self, *, subprotocol: str | None = None, headers: HeadersLike = ()
+        self,
+        *,
+        subprotocol: str | None = None,
+        headers: HeadersLike = (),
+        compression: Deflate | Inherited | None = Inherited.FROM_SERVER,
     ) -> AbstractAsyncContextManager[Connection]:
         """Accept the opening handshake: ``async with request.accept() as connection``.
 
@@ -224,6 +255,8 @@ class Request:
             subprotocol: One that the client offers. By default the first of the server's
                 ``subprotocols`` that the client offers, or none.
             headers: Further header fields of the answer.
+            compression: How to compress messages, if the client offers to; None for not at all. By
+                default as `serve` was told.
 
         Raises:
             HandshakeError: On entering: the request is no handshake, and is answered 426; or
@@ -235,7 +268,7 @@ class Request:
         Cancellation:
             The connection says goodbye with 1001, within `Limits.close_timeout`.
         """
-        return _accepted(self._arrival, subprotocol, headers)
+        return _accepted(self._arrival, subprotocol, headers, compression)
 
     def __repr__(self) -> str:
         kind = " upgrade" if self.upgrade else ""
@@ -257,9 +290,12 @@ def _read_query(query: str) -> dict[str, str]:
 @unbroken
 @asynccontextmanager
 async def _accepted(
-    arrival: Arrival, subprotocol: str | None, headers: HeadersLike
+    arrival: Arrival,
+    subprotocol: str | None,
+    headers: HeadersLike,
+    compression: Deflate | Inherited | None,
 ) -> AsyncGenerator[Connection, None]:
-    connection = arrival.accept(subprotocol, headers)
+    connection = arrival.accept(subprotocol, headers, compression)
     try:
         async with opened(
             connection,

@@ -71,6 +71,11 @@ class Inbox:
         )
 
     @property
+    def holds_up(self) -> bool:
+        """Whether it is full, or was and has not asked for more yet."""
+        return self._was_full or self.full
+
+    @property
     def room(self) -> tuple[float, float]:
         """How many messages make it full, and how many bytes."""
         if self._messages is None:

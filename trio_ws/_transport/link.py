@@ -9,7 +9,8 @@ the outgoing queue and the wire, so nothing awaits while state is half changed.
 In: the wire calls `receive_bytes`. Until the inbox is full, the engine is asked for runs of plain
 messages, and for an event whenever something else comes next. What remains are raw bytes, at most
 `READ_AHEAD` and one read, in which control frames are still looked for. Taking messages out of the
-inbox sets it going again.
+inbox sets it going again. The same happens when inflating has cost enough for one step; then it
+goes on after all other tasks have had their turn.
 
 A fault of the peer fails the connection as soon as the application has had what came before it: it
 takes effect when the application asks for more, or after `Limits.close_timeout`. Until then answers
@@ -20,6 +21,7 @@ loss of the line. From then on nothing can be sent. The inbox ends when nothing 
 once, or, after a Close of ours, when the peer's has arrived.
 """
 
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -43,6 +45,8 @@ from trio_ws._transport.pings import Pings
 from trio_ws._transport.wires import make_wire
 from trio_ws._types import CloseCode, Message, Sendable
 
+_logger = logging.getLogger("trio_ws.link")
+
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
 
@@ -65,21 +69,36 @@ class EngineLike(Protocol):
     def buffered(self) -> int:
         """Bytes received and not parsed yet."""
 
+    @property
+    @abstractmethod
+    def stalled(self) -> bool:
+        """Whether `events` ended because inflating has cost enough for now."""
+
     @abstractmethod
     def send(self, event: Event, /) -> bytes:
         """Turn an event into bytes to write."""
 
     @abstractmethod
-    def send_message(self, message: Sendable, /) -> Frame:
+    def send_message(self, message: Sendable, compress: bool | None, /) -> Frame:
         """Make the frame of a message."""
 
     @abstractmethod
-    def receive_data(self, data: bytes | bytearray | memoryview, /, *, lent: bool = False) -> None:
-        """Take bytes that were read; lent ones may change after the next `keep`."""
+    def receive_messages(
+        self, data: bytes | bytearray | memoryview, max_count: float, max_bytes: float, /
+    ) -> tuple[list[Message], int]:
+        """Take bytes that were read; return what `messages` would.
+
+        They may change after the next `keep`, or if nothing of them is buffered. An engine may
+        leave all to `events`.
+        """
 
     @abstractmethod
     def keep(self) -> None:
         """Copy what is left of lent bytes."""
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """Let `events` go on after it has stalled."""
 
     @abstractmethod
     def messages(self, max_count: float, max_bytes: float, /) -> tuple[list[Message], int]:
@@ -147,6 +166,7 @@ class Link:
         "_pending",
         "_probe",
         "_scopes",
+        "_turn",
         "_watch",
         "bytes_received",
         "closure",
@@ -185,6 +205,8 @@ class Link:
         self._patience = limits.close_timeout
         self._pending: _PendingFault | None = None
         self._probe = b""
+        # Whether an alarm will go on with what has stalled.
+        self._turn = False
         self._scopes: set[trio.CancelScope] | None = None
         self._watch: Watch | None = None
 
@@ -222,11 +244,17 @@ class Link:
         self.bytes_received += len(data)
         if self._deaf:
             return True
-        self.engine.receive_data(data, lent=True)
+        engine, inbox = self.engine, self.inbox
+        messages, size = engine.receive_messages(data, *inbox.room)
+        if messages:
+            self.received += len(messages)
+            inbox.extend(messages, size)
+            if not (engine.buffered or inbox.full):
+                return True
         try:
             return self._parse()
         finally:
-            self.engine.keep()
+            engine.keep()
 
     def _parse(self) -> bool:
         """Fill the inbox from the raw bytes; tell whether the wire may read on."""
@@ -243,10 +271,13 @@ class Link:
             if event is None:
                 break
             self._handle(event)
-        if self._deaf or not inbox.full:
+        if self._deaf or not (inbox.full or engine.stalled):
             if self.over:
                 self.inbox.end(self.error)
             return True
+        if engine.stalled and not self._turn:
+            self._turn = True
+            current_alarms().at(trio.current_time(), self)
         for event in engine.early_control():
             self._handle(event)
         # After the peer's Close whatever comes is ignored; the end of the line has to be seen.
@@ -254,8 +285,21 @@ class Link:
 
     def _unblock(self) -> None:
         """Go on after the inbox was full."""
-        if not self._deaf and self._parse():
+        if self._deaf:
+            return
+        self.engine.go_on()
+        if self._parse():
             self.wire.resume()
+
+    def due(self) -> None:
+        """Inflate on, when others have had their turn; see `Alarm`."""
+        self._turn = False
+        try:
+            self._unblock()
+        except Exception as failure:
+            # A fault of ours costs this connection, and no other one.
+            _logger.exception("parsing failed; the connection is dropped")
+            self.line_ended(failure)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
@@ -402,7 +446,7 @@ class Link:
         if self._over is not None:
             self._over.set()
         # Else, once no message is left among the raw bytes.
-        if self._deaf or not self.inbox.full:
+        if self._deaf or not (self.inbox.holds_up or self.engine.stalled):
             self.inbox.end(self.error)
 
     async def wait_over(self) -> None:
@@ -424,9 +468,11 @@ class Link:
         error.source = self
         return error
 
-    def push_message(self, message: Sendable) -> None:
+    @trio.lowlevel.enable_ki_protection
+    def push_message(self, message: Sendable, compress: bool | None = None) -> None:
         """Serialise and queue a message."""
-        self.outgoing.push(self.engine.send_message(message))
+        # Nothing may come between: a compressed message that is not sent would garble the next.
+        self.outgoing.push(self.engine.send_message(message, compress))
         self.sent += 1
         self.wire.write_soon()
 

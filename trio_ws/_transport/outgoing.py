@@ -16,7 +16,7 @@ from typing import cast
 
 import trio
 
-from trio_ws._protocol.frames import Frame, forget_message
+from trio_ws._protocol.frames import Frame
 
 CHUNK = 64 * 1024
 """Bytes that `take` gathers for one write; one larger frame goes alone."""
@@ -136,8 +136,6 @@ class Outgoing:
         Returns:
             At most two buffers, to be written in one go; none when nothing waits.
         """
-        # Whatever was sent to many in this tick has been sent by now.
-        forget_message()
         frames = self._take_control() if self._head or self._pongs or self._pings else []
         messages = self._messages
         if not (frames or self._large) and self.size <= CHUNK:

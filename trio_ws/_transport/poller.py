@@ -28,6 +28,7 @@ from typing import Protocol
 
 import trio
 
+from trio_ws._protocol.frames import forget_message
 from trio_ws._transport.watchers import Watcher, can_watch, make_watcher
 
 READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
@@ -243,6 +244,8 @@ class Poller:
                 await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
             unwritten = self._unwritten[:_MAX_FLUSHES]
             del self._unwritten[:_MAX_FLUSHES]
+            # Whatever was sent to many in this tick has been sent by now.
+            forget_message()
             for polled in unwritten:
                 self._flush_one(polled)
             if self._unwritten:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.accepting import Listener, serve_streams
@@ -196,6 +196,7 @@ async def serve(
     hosts: Hosts = None,
     proxies: TrustedProxies | None = None,
     subprotocols: Sequence[str] = (),
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -227,6 +228,7 @@ async def serve(
             without a port, on any port. ``"*"``: any.
         proxies: Who is believed about `Request.remote` and `Request.secure`; by default nobody.
         subprotocols: What the application speaks, best first; see `Request.accept`.
+        compression: How to compress messages, for clients that offer it; None for not at all.
         limits: What a peer may cost.
         keepalive: When to probe a silent peer.
         task_status: For ``nursery.start``, which returns the `Server` once it listens.
@@ -254,6 +256,7 @@ async def serve(
                 hosts=hosts,
                 proxies=proxies,
                 subprotocols=subprotocols,
+                compression=compression,
                 limits=limits,
                 keepalive=keepalive,
             )

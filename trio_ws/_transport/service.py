@@ -10,7 +10,7 @@ from typing import cast
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
@@ -84,6 +84,7 @@ class Service:
         hosts: The names to answer to.
         proxies: Who is believed about a client's address.
         subprotocols: What the application speaks, best first.
+        compression: How to compress messages, if at all.
         limits: What a peer may cost.
         keepalive: When to probe a peer.
         propagate: Let a handler's error out of `serve_stream`, for tests.
@@ -102,6 +103,7 @@ class Service:
         hosts: Hosts,
         proxies: TrustedProxies | None,
         subprotocols: Sequence[str],
+        compression: Deflate | None,
         limits: Limits,
         keepalive: Keepalive,
         propagate: bool = False,
@@ -113,6 +115,7 @@ class Service:
         self._hosts = HostPolicy(hosts)
         self._proxies = None if proxies is None else Proxies(proxies)
         self._subprotocols = check_subprotocols(subprotocols)
+        self._compression = compression
         self._limits = limits
         self._keepalive = keepalive
         self._propagate = propagate
@@ -282,6 +285,7 @@ class Service:
             secure=secure,
             background=self._background,
             subprotocols=self._subprotocols,
+            compression=self._compression,
             limits=self._limits,
             keepalive=self._keepalive,
         )

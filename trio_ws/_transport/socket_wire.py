@@ -109,7 +109,7 @@ class SocketWire(Wire):
 
     def _read(self, now: float) -> bool:
         """Read once; tell whether there was anything."""
-        if not self._is_ours():
+        if self._fileno() != self._fd:
             self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
             return False
         try:
@@ -171,17 +171,18 @@ class SocketWire(Wire):
             self._writing_broke(failure)
 
     def _flush(self) -> None:
+        outgoing = self._outgoing
         for _ in range(MAX_WRITES):
-            buffers = self._unwritten or self._outgoing.take()
+            buffers = self._unwritten or outgoing.take()
             if not buffers:
                 self._written()
                 return
-            if not self._is_ours():
+            if self._fileno() != self._fd:
                 raise OSError("the socket is closed")
             if not self._write(buffers):
                 self._wait_writable()
                 return
-            if self._outgoing.empty:
+            if not outgoing.size:
                 self._written()
                 return
         self._poller.flush_soon(self)

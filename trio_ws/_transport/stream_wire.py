@@ -4,6 +4,7 @@ import logging
 
 import trio
 
+from trio_ws._protocol.frames import forget_message
 from trio_ws._transport.streams import BROKEN, write_all
 from trio_ws._transport.wire import Wire
 
@@ -57,6 +58,8 @@ class StreamWire(Wire):
     async def _write(self) -> None:
         try:
             with trio.CancelScope() as self._writer:
+                # Whatever was sent to many in this tick has been sent by now.
+                forget_message()
                 while buffers := self._outgoing.take():
                     for data in buffers:
                         await write_all(

@@ -161,7 +161,13 @@ class Wire(ABC):
 
     def write_soon(self) -> None:
         """Have what waits written, after every task of this tick has had its step."""
-        if not self._writing and self._nursery is not None and not self._outgoing.empty:
+        # What has a size waits; the longer question finds what a fault has made to have none.
+        outgoing = self._outgoing
+        if (
+            not self._writing
+            and self._nursery is not None
+            and (outgoing.size or not outgoing.empty)
+        ):
             self._writing = True
             self._start_writing()
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import trio
 import trio.abc
 
-from trio_ws._config import Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.http import Exchange
@@ -41,6 +41,7 @@ async def connect(
     headers: HeadersLike = (),
     subprotocols: Sequence[str] = (),
     origin: str | None = None,
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     origins: Origins = None,
@@ -68,6 +69,7 @@ async def connect(
         headers: As for `trio_ws.connect`.
         subprotocols: As for `trio_ws.connect`.
         origin: As for `trio_ws.connect`.
+        compression: How both sides compress messages; None for not at all.
         limits: The client's.
         keepalive: The client's.
         origins: As for `trio_ws.serve`.
@@ -97,6 +99,7 @@ async def connect(
             hosts=hosts,
             proxies=proxies,
             subprotocols=server_subprotocols,
+            compression=compression,
             limits=server_limits or limits,
             keepalive=server_keepalive or keepalive,
             grace=grace,
@@ -107,6 +110,7 @@ async def connect(
             headers=headers,
             subprotocols=subprotocols,
             origin=origin,
+            compression=compression,
             limits=limits,
             keepalive=keepalive,
         ) as connection,
@@ -122,6 +126,7 @@ async def _serving(
     hosts: Hosts,
     proxies: TrustedProxies | None,
     subprotocols: Sequence[str],
+    compression: Deflate | None,
     limits: Limits,
     keepalive: Keepalive,
     grace: float,
@@ -141,6 +146,7 @@ async def _serving(
             hosts=hosts,
             proxies=proxies,
             subprotocols=subprotocols,
+            compression=compression,
             limits=limits,
             keepalive=keepalive,
             propagate=True,
@@ -242,6 +248,7 @@ async def request(
         hosts=None,
         proxies=None,
         subprotocols=(),
+        compression=None,
         limits=limits,
         keepalive=Keepalive(),
         grace=inf,
@@ -277,6 +284,7 @@ async def _send(stream: trio.abc.Stream, data: bytes) -> None:
 @asynccontextmanager
 async def connection_pair(
     *,
+    compression: Deflate | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable, and its repr documents the default
     keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable as well
     wrap: Callable[[trio.abc.Stream], trio.abc.Stream] = _unchanged,
@@ -284,6 +292,7 @@ async def connection_pair(
     """Open two real connections, back to back in memory.
 
     Args:
+        compression: How both sides compress messages; None for not at all.
         limits: For both sides.
         keepalive: For both sides.
         wrap: Puts something around the client's stream, a `FaultyStream` for one.
@@ -303,7 +312,9 @@ async def connection_pair(
             opened.set()
             await left.wait()
 
-    async with connect(hold, limits=limits, keepalive=keepalive, wrap=wrap) as client:
+    async with connect(
+        hold, compression=compression, limits=limits, keepalive=keepalive, wrap=wrap
+    ) as client:
         await opened.wait()
         try:
             yield client, accepted[0]

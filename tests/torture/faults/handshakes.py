@@ -43,9 +43,9 @@ _EARLY = (
 )
 
 _ENDLESS = (
-    (b"GET /", b"a" * 1000),
-    (b"GET / HTTP/1.1\r\nX: ", b"a" * 1000),
-    (b"GET / HTTP/1.1\r\n", b"X: a\r\n" * 100),
+    (b"GET /", b"a" * 5000),
+    (b"GET / HTTP/1.1\r\nX: ", b"a" * 5000),
+    (b"GET / HTTP/1.1\r\n", b"X: a\r\n" * 1000),
     (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"Cookie: " + b"a" * 4000 + b"\r\n"),
 )
 
@@ -95,14 +95,18 @@ async def _trickle(hostile: Hostile) -> str:
 
 async def _small_pieces(hostile: Hostile) -> str:
     peer = await hostile.dial()
-    # Few enough that hundreds of clients in one program have sent them before the server is tired.
-    for start in range(0, len(HANDSHAKE), 8):
-        await peer.send_bytes(HANDSHAKE[start : start + 8])
-    for byte in frame(PING, b"abc") + frame(TEXT, b"hello") * 20 + close():
-        await peer.send_bytes(bytes([byte]))
-        if not hostile.random.randrange(10):
-            await hostile.pause()
-    return expect(await how_it_ends(peer, opened=False), "1000")
+
+    async def send() -> None:
+        # Few enough that hundreds of clients in one program have sent them before it is too late.
+        for start in range(0, len(HANDSHAKE), 8):
+            await peer.send_bytes(HANDSHAKE[start : start + 8])
+        for byte in frame(PING, b"abc") + frame(TEXT, b"hello") * 20 + close():
+            await peer.send_bytes(bytes([byte]))
+            if not hostile.random.randrange(10):
+                await hostile.pause()
+
+    receive = partial(how_it_ends, peer, opened=False, answers=False)
+    return expect(await while_sending(send, receive), "1000")
 
 
 async def _endless_head(hostile: Hostile) -> str:

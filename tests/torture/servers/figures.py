@@ -1,13 +1,14 @@
 """What a server under test tells of itself: tasks, descriptors, memory, its log."""
 
 import collections
+import ctypes
 import gc
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -92,6 +93,41 @@ def memory() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+class _Mallinfo2(ctypes.Structure):
+    """What glibc tells of `malloc`; see mallinfo(3)."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def heap() -> int | None:
+    """Return the bytes that `malloc` has given out, or None where the system does not tell.
+
+    Large objects, buffers, and what compiled code and OpenSSL allocate, are there and nowhere else.
+    """
+    if sys.platform != "linux":
+        return None
+    tell = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if tell is None:
+        return None
+    tell.restype = _Mallinfo2
+    told = tell()
+    return int(told.uordblks) + int(told.hblkhd)
+
+
 def take(tasks: LivingTasks, complaints: Complaints, counts: Mapping[str, int]) -> dict[str, Any]:
     """Take all figures, after what is garbage was collected."""
     gc.collect()
@@ -99,6 +135,7 @@ def take(tasks: LivingTasks, complaints: Complaints, counts: Mapping[str, int]) 
         "tasks": tasks.count(),
         "descriptors": descriptors(),
         "memory": memory(),
+        "heap": heap(),
         "blocks": sys.getallocatedblocks(),
         "complaints": complaints.lines,
         "shortages": complaints.shortages,

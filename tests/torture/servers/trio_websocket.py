@@ -43,8 +43,8 @@ async def serve(nursery: trio.Nursery, task: program.Task) -> program.Serving:
         if work is None:
             await request.reject(404)
             return
-        # Without this, a normal close ends the server.
-        with contextlib.suppress(trio_websocket.ConnectionClosed):
+        # Without this, a handler that fails ends the server, and so does a normal close.
+        with contextlib.suppress(Exception):
             await work(_Line(await request.accept()))
 
     times = task.times

@@ -50,6 +50,7 @@ async def serve(
                 0,
                 host=HOST,
                 ssl_context=context,
+                compression=trio_ws.Deflate(),
                 limits=trio_ws.Limits(
                     max_message=MAX_MESSAGE,
                     open_timeout=times.open,

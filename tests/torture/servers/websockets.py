@@ -51,7 +51,6 @@ async def serve(nursery: trio.Nursery, task: program.Task) -> program.Serving:
                 0,
                 host=HOST,
                 ssl=context,
-                compression=None,
                 max_size=MAX_MESSAGE,
                 open_timeout=times.open,
                 close_timeout=times.close,
