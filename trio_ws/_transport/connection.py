@@ -25,8 +25,9 @@ from trio_ws._config import Limits, Rate
 from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._protocol.frames import implementation
 from trio_ws._transport.endpoint import Endpoint, describe
+from trio_ws._transport.engine_like import EngineLike
 from trio_ws._transport.interrupts import unbroken
-from trio_ws._transport.link import EngineLike, Link
+from trio_ws._transport.link import Link
 from trio_ws._transport.tasks import open_tasks
 from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, escaped
 
