@@ -24,8 +24,9 @@ from trio_ws._protocol.upgrade import (
 )
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import beneath_tls, endpoint_of
+from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.lifetime import opened
-from trio_ws._transport.nurseries import members, open_background
+from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.start_tls import start_tls
 from trio_ws._transport.url import Target, parse_url
@@ -38,6 +39,7 @@ _USER_AGENT = f"trio_ws/{version('trio-ws')}"
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
+@unbroken
 @asynccontextmanager
 async def connect(
     url: str,
@@ -183,7 +185,9 @@ async def _open_stream(target: Target, progress: _Progress) -> trio.abc.Stream:
     if target.unix_path is not None:
         progress.step = "connecting to the socket"
         return await trio.open_unix_socket(target.unix_path)
-    return await trio.open_tcp_stream(target.host, target.port)
+    with lone_errors():
+        # Of an interrupt Trio's own nursery makes a group.
+        return await trio.open_tcp_stream(target.host, target.port)
 
 
 def _request_headers(target: Target, headers: HeadersLike, origin: str | None) -> Headers:

@@ -17,6 +17,7 @@ from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe
+from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.lifetime import opened
 from trio_ws._types import Headers, HeadersLike, Response, escaped
 
@@ -286,6 +287,7 @@ def _read_query(query: str) -> dict[str, str]:
         raise refuse(400, f"the query has more than {_MAX_QUERY_FIELDS} fields") from None
 
 
+@unbroken
 @asynccontextmanager
 async def _accepted(
     arrival: Arrival,
