@@ -29,6 +29,7 @@ from trio_ws._transport.lifetime import opened
 from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.start_tls import start_tls
+from trio_ws._transport.streams import cut
 from trio_ws._transport.url import Target, parse_url
 from trio_ws._types import Headers, HeadersLike, Response
 
@@ -110,7 +111,7 @@ async def connect(
             exchange = await _exchange(stream, target, head, limits)
             subprotocol, agreement = _check(exchange, target, key, offered, compression)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await cut(stream)
             raise
     engine = Engine(
         client=True,
