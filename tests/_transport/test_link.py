@@ -26,7 +26,7 @@ from tests.fakes import raw_frame
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from trio_ws._protocol.engine import Engine
-from trio_ws._transport.link import READ_AHEAD, EngineLike, Link
+from trio_ws._transport.link import READ_AHEAD, Link
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._types import Message, Sendable
@@ -49,7 +49,7 @@ def open_link(
 ) -> tuple[Link, RawPeer]:
     """Start a link over memory; return it and the peer."""
     stream, far = stream_pair(capacity)
-    engine: EngineLike = engine_type(
+    engine = engine_type(
         client=client, max_message=limits.max_message, max_fragments=limits.max_fragments
     )
     link = Link(stream, engine, limits, "peer")

@@ -439,3 +439,14 @@ async def test_a_full_socket_is_not_watched_for_room_while_tls_waits(
     assert bench.outgoing.size == 0
     assert bench.interest == READ
     await end(bench)
+
+
+async def test_what_was_read_may_have_the_line_cut(benches: Benches) -> None:
+    async with benches.open() as bench:
+        bench.owner.then = bench.wire.abort
+
+        await bench.peer.send_all(b"enough")
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.ends == [None]
+        assert bench.here.fileno() == -1

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trio_ws
 from tests._transport.fakes import Resolver
-from tests.invariants.cancelling import SILENT, Canceller, Line, at_every_moment, covers
+from tests.invariants.cancelling import SILENT, Canceller, Line, Started, at_every_moment, covers
 from tests.invariants.peers import (
     HANDSHAKE,
     MemoryListener,
@@ -109,18 +109,6 @@ async def _answered(handler: trio_ws.Handler, request: trio_ws.Request) -> None:
     assert await handler(request) is None
 
 
-class _Status(trio.TaskStatus[trio_ws.Server]):
-    """Hears of the start of a server."""
-
-    def __init__(self) -> None:
-        self.server: trio_ws.Server | None = None
-        self.heard = trio.Event()
-
-    def started(self, value: trio_ws.Server | None = None) -> None:
-        self.server = value
-        self.heard.set()
-
-
 def _hasty(line: Line) -> trio_ws.Limits:
     """Have nobody wait for long where time is real."""
     return trio_ws.Limits(close_timeout=5 if line.in_memory else 0.02)
@@ -145,7 +133,7 @@ class _Crowd:
     def __init__(self, line: Line, listener: MemoryListener) -> None:
         self._line = line
         self._listener = listener
-        self.status = _Status()
+        self.status = Started()
         self.connected = 0
         self.told: list[int] = []
 
