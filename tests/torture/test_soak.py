@@ -110,9 +110,9 @@ async def test_a_shortage_that_is_not_told_once_is_found(
 
 
 async def test_an_object_kept_for_each_fault_is_found(files: Files) -> None:
-    ask = Fault(name="request", act=request, steps=150, secure=False)
+    ask = Fault(name="request", act=request, steps=1200, secure=False)
 
-    outcome = await soaked(files, (ask,), replace(QUICK, laps=4), "broken", "keep-objects")
+    outcome = await soaked(files, (ask,), replace(QUICK, laps=2), "broken", "keep-objects")
 
     assert any("blocks behind" in violation for violation in outcome.violations)
 

@@ -10,7 +10,7 @@ from socket import gaierror
 import trio
 import trio.abc
 
-from trio_ws._config import Deflate, Keepalive, Limits
+from trio_ws._config import Deflate, Keepalive, Limits, check_compression
 from trio_ws._errors import HandshakeError, HandshakeRejected
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.extensions import Agreement, make_offer, read_answer
@@ -84,6 +84,7 @@ async def connect(
     Raises:
         HandshakeRejected: The server answered with HTTP; its status, headers and body are there.
         HandshakeError: Anything else that kept the connection from opening.
+        TypeError: ``compression`` is no `Deflate`.
         ValueError: The URL, a header or a subprotocol is malformed.
 
     Cancellation:
@@ -94,6 +95,7 @@ async def connect(
         raise ValueError("ssl_context goes with a wss: URL")
     fields = _request_headers(target, headers, origin)
     offered = check_subprotocols(subprotocols)
+    check_compression(compression)
     with _failures(target, limits.open_timeout) as progress, trio.fail_after(limits.open_timeout):
         if stream is None:
             stream = await _open_stream(target, progress)
