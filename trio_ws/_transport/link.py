@@ -142,7 +142,8 @@ class Link:
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
         self.bytes_received += len(data)
-        if self._deaf:
+        # After the end a line that is being cut may still bring something.
+        if self._deaf or self.over:
             return True
         engine, inbox = self.engine, self.inbox
         messages, size = engine.receive_messages(data, *inbox.room)
