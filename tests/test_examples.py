@@ -30,7 +30,13 @@ SERVERS: dict[str, tuple[str, ...]] = {
     "graceful_shutdown.py": ("", "--saving", "0"),
     "greeting_server.py": ("",),
     "http_and_websocket.py": ("/echo",),
+    "notifications.py": ("/feed",),
 }
+
+
+@pytest.fixture(autouse=True)
+def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", "secret")
 
 
 @asynccontextmanager
@@ -328,6 +334,62 @@ async def test_chat_closes_a_member_who_is_too_slow(autojump_clock: trio.testing
             await receive_all(slow)
 
     assert (caught.value.code, str(caught.value.reason)) == (1013, "too slow for this chat")
+
+
+async def test_notifications_reach_everyone_who_listens() -> None:
+    async with (
+        serving("notifications.py") as (server, url),
+        running_example("greeting_client.py", f"{url}/feed") as listener,
+        trio_ws.connect(f"{url}/feed", compression=trio_ws.Deflate()) as another,
+    ):
+        assert await listener.hear() == "Conectado ao servidor"
+        publish = f"{url.replace('ws://', 'ws://ana:secret@')}/publish"
+        text = "O pão está quente! " * 10
+        async with running_example("notifications.py", "publish", publish, text) as ana:
+            await assert_ends_well(ana, "2 of 2 were told")
+
+        assert await server.hear() == "ana publishes"
+        assert await listener.hear() == f"Mensagem do servidor: ana: {text}"
+        assert await another.receive() == f"ana: {text}"
+        assert another.statistics().bytes_received < len(text)
+
+
+@pytest.mark.parametrize("user", ["", "ana@", "ana:guess@", "ana:@", "bob:secret@"])
+async def test_notifications_are_published_with_the_password_only(user: str) -> None:
+    async with serving("notifications.py") as (_, url):
+        publish = f"{url.replace('ws://', f'ws://{user}')}/publish"
+        async with running_example("notifications.py", "publish", publish, "oi") as stranger:
+            await assert_fails(stranger, r"[^\n]*401[^\n]*")
+
+
+async def test_notifications_want_a_password_to_start_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PASSWORD")
+
+    async with running_example("notifications.py", "--port", "0") as server:
+        await assert_fails(server, "set PASSWORD in the environment: .*")
+
+
+async def test_notification_is_missed_by_who_is_too_slow_and_waits_for_nobody() -> None:
+    notifications = load("notifications.py")
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        slow, fast = [
+            await enter(
+                trio_ws.testing.connect(
+                    notifications.feed, limits=trio_ws.Limits(inbox_messages=messages)
+                )
+            )
+            for messages in (1, 10_000)
+        ]
+        told: list[str | bytes] = []
+        async with trio_ws.testing.connect(notifications.publish) as publisher:
+            while not told or told[-1] == "2 of 2 were told":
+                await publisher.send("x" * 4000)
+                told.append(await publisher.receive())
+
+        assert told[-1] == "1 of 2 were told"
+        assert [await fast.receive() for _ in told] == ["None: " + "x" * 4000] * len(told)
+        assert slow.close_code is None
 
 
 async def test_http_and_websocket_share_a_port() -> None:

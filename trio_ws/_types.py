@@ -154,10 +154,21 @@ class Headers(Mapping[str, str]):
     def get_all(self, name: str) -> list[str]:
         """Return every value of a name, in order; an empty list when it is missing."""
         wanted = name.lower()
-        return [value for name, value in self.fields if name.lower() == wanted]
+        size = len(wanted)
+        # The length is asked first: lowering every name would take twice as long.
+        return [
+            value for name, value in self.fields if len(name) == size and name.lower() == wanted
+        ]
 
     def __repr__(self) -> str:
         return f"Headers({list(self.fields)!r})"
+
+
+def known_headers(fields: Iterable[tuple[str, str]]) -> Headers:
+    """Make headers of fields that are known to be well formed."""
+    headers = Headers.__new__(Headers)
+    headers.fields = tuple(fields)
+    return headers
 
 
 def _folded(headers: Headers) -> tuple[tuple[str, str], ...]:

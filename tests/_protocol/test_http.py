@@ -12,7 +12,10 @@ from trio_ws._protocol.http import (
     HeadBuffer,
     RequestError,
     RequestHead,
+    _has_controls,
     decode_path,
+    parse_any,
+    parse_plain,
     read_request,
     refuse,
     write_head,
@@ -248,6 +251,120 @@ def test_no_head_raises_anything_but_request_errors(noise: list[int]) -> None:
     for start in (b"", b"GET ", b"GET / HTTP/1.1\r\nHost:", b"GET / HTTP/1.1\r\nHost: a\r\n"):
         with contextlib.suppress(RequestError):
             read_request(start + bytes(noise) + b"\r\n\r\n", max_headers=100)
+
+
+BROWSER = (
+    b"GET /chat?room=1 HTTP/1.1\r\n"
+    b"Host: example.com:8443\r\n"
+    b"Connection: keep-alive, Upgrade\r\n"
+    b"Pragma: no-cache\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Origin: https://example.com\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
+    b"Accept-Language: de,en-US;q=0.7,en;q=0.3\r\n"
+    b'Cookie: a="b c"; d=; e=f%20g\r\n'
+    b"X-Empty:\r\n"
+    b"x-spaces:   a  b   \r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    b"\r\n"
+)
+
+
+@pytest.mark.parametrize("head", [HEAD, BROWSER])
+def test_heads_of_common_clients_are_read_without_h11(head: bytes) -> None:
+    plain = parse_plain(head)
+
+    assert plain is not None
+    assert told(plain) == told(parse_any(head))
+
+
+def told(parsed: tuple[str, str, str, Headers]) -> tuple[object, ...]:
+    """Return what a parser has found, with the names of fields as they are written."""
+    return (*parsed[:3], parsed[3].fields)
+
+
+# Pieces of which a head of every kind can be made: those that most have, and those that make it
+# one for h11.
+_LINES = st.sampled_from(BROWSER.split(b"\r\n")[:-2]) | st.sampled_from(
+    [
+        b"GET / HTTP/1.0",
+        b"POST / HTTP/1.1",
+        b"GET  / HTTP/1.1",
+        b"GET http://example.com/ HTTP/1.1",
+        b"GET",
+        b"Content-Length: 0",
+        b"Transfer-Encoding: chunked",
+        b"Host: again",
+        b"HOST: again",
+        b" folded",
+        b"no colon",
+        b": no name",
+        b"spaced : name",
+        b"tab:\there",
+        "Latin: ä".encode("latin-1"),
+        b"a: b: c",
+        b"",
+    ]
+)
+_NOISE = st.tuples(
+    st.integers(min_value=0, max_value=1000), st.binary(max_size=3), st.integers(0, 4)
+)
+
+
+@settings(deadline=None, max_examples=1000)
+@given(
+    lines=st.lists(_LINES, max_size=8),
+    usual=st.booleans(),
+    end=st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]),
+    noise=st.lists(_NOISE, max_size=2),
+)
+def test_what_is_read_without_h11_is_what_h11_reads(
+    lines: list[bytes], usual: bool, end: bytes, noise: list[tuple[int, bytes, int]]
+) -> None:
+    first = [b"GET /chat HTTP/1.1", b"Host: example.com"] if usual else []
+    head = b"\r\n".join([*first, *lines]) + end + end
+    for where, inserted, left_out in noise:
+        place = where % len(head)
+        head = head[:place] + inserted + head[place + left_out :]
+
+    if not _has_controls(head) and (plain := parse_plain(head)) is not None:
+        assert told(plain) == told(parse_any(head))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nmore",
+        b"GET / HTTP/1.1\r\n\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nCONTENT-LENGTH: 0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n X: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nb\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: \tb\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: \xe4\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX(): b\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET  HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_everything_else_is_left_to_h11(head: bytes) -> None:
+    assert parse_plain(head) is None
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -4,7 +4,7 @@ import os
 import select
 import selectors
 import socket
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from math import inf
 
@@ -36,6 +36,8 @@ class Owner(WireOwner):
         self.data = b""
         self.reads_on = True
         self.fault: Exception | None = None
+        self.end_fault: Exception | None = None
+        self.then: Callable[[], object] = bool
         self.ends: list[BaseException | None] = []
         self.stuck = 0
 
@@ -43,10 +45,13 @@ class Owner(WireOwner):
         if self.fault is not None:
             raise self.fault
         self.data += data
+        self.then()
         return self.reads_on
 
     def line_ended(self, error: BaseException | None) -> None:
         self.ends.append(error)
+        if self.end_fault is not None:
+            raise self.end_fault
 
     def line_stuck(self) -> None:
         self.stuck += 1

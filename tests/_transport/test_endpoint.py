@@ -86,6 +86,18 @@ async def test_both_ends_of_a_tcp_stream_are_endpoints() -> None:
 
 
 @pytest.mark.network
+async def test_an_endpoint_is_what_its_own_initialiser_makes() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, await trio.testing.open_stream_to_socket_listener(listener) as stream:
+        first, second = endpoint_of(stream, local=True), endpoint_of(stream, local=True)
+        host, port = stream.socket.getsockname()[:2]
+
+    assert vars(first) == vars(Endpoint(host, port, False))
+    assert vars(second) == vars(first)
+    assert first is not second
+
+
+@pytest.mark.network
 async def test_the_endpoint_of_a_tls_stream_says_that_it_is_secure() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener, await trio.testing.open_stream_to_socket_listener(listener) as stream:

@@ -19,6 +19,7 @@ from trio_ws._config import Keepalive, Limits
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.lifetime import goodbye_code, opened
 from trio_ws._transport.nurseries import open_background
+from trio_ws._transport.wire import Wire
 from trio_ws.testing import stream_pair
 
 
@@ -181,3 +182,29 @@ async def test_head_and_rest_are_handed_to_the_connection() -> None:
 
     assert yielded is connection
     assert (head, message) == (b"head", "early")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("no_poller", ["0", "1"])
+async def test_nothing_is_left_of_a_block_whose_goodbye_is_interrupted(
+    no_poller: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", no_poller)
+    here, there = trio.socket.socketpair()
+    connection = make_connection(trio.SocketStream(here), client=False)
+    wait = type(link_of(connection).wire).wait_stopped
+    interrupts = [KeyboardInterrupt()]
+
+    async def wait_stopped(wire: Wire) -> None:
+        await trio.lowlevel.checkpoint()
+        if interrupts:
+            raise interrupts.pop()
+        await wait(wire)
+
+    monkeypatch.setattr(Wire, "wait_stopped", wait_stopped)
+    with there, pytest.raises(KeyboardInterrupt):
+        async with open_background() as background, opened(connection, background, NO_KEEPALIVE):
+            pass
+
+    assert link_of(connection).wire.stopped
+    assert here.fileno() == -1

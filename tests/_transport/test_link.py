@@ -26,7 +26,7 @@ from tests.fakes import raw_frame
 from trio_ws._config import Keepalive, Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from trio_ws._protocol.engine import Engine
-from trio_ws._transport.link import READ_AHEAD, EngineLike, Link
+from trio_ws._transport.link import READ_AHEAD, Link
 from trio_ws._transport.poller import current_poller
 from trio_ws._transport.socket_wire import SocketWire
 from trio_ws._types import Message, Sendable
@@ -49,7 +49,7 @@ def open_link(
 ) -> tuple[Link, RawPeer]:
     """Start a link over memory; return it and the peer."""
     stream, far = stream_pair(capacity)
-    engine: EngineLike = engine_type(
+    engine = engine_type(
         client=client, max_message=limits.max_message, max_fragments=limits.max_fragments
     )
     link = Link(stream, engine, limits, "peer")
@@ -675,6 +675,17 @@ async def test_a_peer_that_takes_nothing_is_dropped(
     assert caught.value.code == 1006
     assert link.closure is not None
     assert link.closure.by == "local"
+
+
+async def test_what_a_dropped_peer_still_sends_is_no_message(nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+
+    link.line_stuck()
+    link.receive_bytes(FINE)
+
+    assert link.received == 0
+    assert await drain(link) == []
+    await settle(link, nursery)
 
 
 async def test_a_silent_peer_is_probed_and_dropped_with_1011(

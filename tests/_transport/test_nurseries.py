@@ -131,7 +131,7 @@ async def test_a_group_of_the_block_leaves_it_as_it_is() -> None:
         async with open_background():
             raise group
 
-    assert caught.value is group
+    assert caught.value.exceptions == group.exceptions
 
 
 async def test_an_error_of_a_background_task_cancels_the_block_and_leaves_it_alone() -> None:
@@ -180,3 +180,22 @@ async def test_open_background_leaves_no_reference_cycle_behind() -> None:
         gc.enable()
 
     assert found == 0
+
+
+def test_lone_errors_lets_ctrl_c_pass_once_however_often_it_was_pressed() -> None:
+    pressed = KeyboardInterrupt()
+    again = BaseExceptionGroup("again", [KeyboardInterrupt(), KeyboardInterrupt()])
+
+    with pytest.raises(KeyboardInterrupt) as caught, lone_errors():
+        raise BaseExceptionGroup("often", [pressed, again])
+
+    assert caught.value is pressed
+
+
+def test_lone_errors_keeps_ctrl_c_and_another_error_together() -> None:
+    group = BaseExceptionGroup("both", [KeyboardInterrupt(), ValueError()])
+
+    with pytest.raises(BaseExceptionGroup) as caught, lone_errors():
+        raise group
+
+    assert caught.value.exceptions == group.exceptions

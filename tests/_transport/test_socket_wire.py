@@ -334,24 +334,98 @@ async def test_a_close_is_over_after_the_close_timeout(
         assert bench.outgoing.size == 0
 
 
-@pytest.mark.parametrize("answered", [True, False])
-async def test_a_close_that_is_cancelled_leaves_nothing_behind(
-    benches: Benches, answered: bool
-) -> None:
-    async with trio.open_nursery() as nursery:
-        bench = await benches.make(nursery)
-        bench.wire.start(nursery, b"")
+async def test_abort_cuts_the_line_before_it_returns(benches: Benches) -> None:
+    async with benches.open() as bench:
         await bench.fill()
-        bench.wire.begin_close(answered=answered)
+
+        bench.wire.abort()
+        bench.wire.abort()
+
+        assert bench.wire.stopped
+        assert bench.here.fileno() == -1
+        assert bench.outgoing.size == 0
+
+
+async def test_a_close_that_has_nothing_to_wait_for_is_over_before_it_returns(
+    benches: Benches,
+) -> None:
+    async with benches.open() as bench:
+        bench.reset()
         await wait_all_tasks_blocked()
 
-        nursery.cancel_scope.cancel()
-    await wait_all_tasks_blocked()
+        bench.wire.begin_close(answered=False)
 
-    assert bench.wire.stopped
-    assert bench.watcher.closed
-    assert bench.here.fileno() == -1
-    await bench.peer.aclose()
+        assert bench.wire.stopped
+        assert bench.here.fileno() == -1
+
+
+async def test_a_server_whose_client_has_answered_cuts_the_line_once_all_is_written(
+    benches: Benches,
+) -> None:
+    async with benches.open() as bench:
+        bench.write(b"goodbye")
+
+        bench.wire.begin_close(answered=True, linger=False)
+        before = bench.wire.stopped
+        data = await read_to_end(bench.peer)
+
+        assert (before, bench.wire.stopped) == (False, True)
+        assert data == b"goodbye"
+
+
+async def test_a_server_half_closes_when_the_answer_arrives(benches: Benches) -> None:
+    async with benches.open() as bench:
+        bench.wire.answer_arrived()
+        bench.wire.begin_close(answered=False)
+        bench.write(b"goodbye")
+        await wait_all_tasks_blocked()
+
+        bench.wire.answer_arrived(linger=True)
+
+        assert not bench.wire.stopped
+        assert await read_to_end(bench.peer) == b"goodbye"
+
+
+async def test_a_socket_that_cannot_be_half_closed_is_cut(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(how: int) -> None:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    async with benches.open() as bench:
+        monkeypatch.setattr(bench.here, "shutdown", fail)
+
+        bench.wire.begin_close(answered=True)
+
+        assert bench.wire.stopped
+
+
+async def test_what_fails_when_a_line_is_cut_does_not_keep_the_socket(
+    benches: Benches, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with benches.open() as bench:
+        bench.owner.end_fault = KeyError("odd")
+
+        bench.wire.abort()
+
+        assert bench.wire.stopped
+        assert bench.here.fileno() == -1
+        assert "cutting a line failed" in caplog.text
+
+
+@pytest.mark.parametrize("reads_on", [True, False])
+async def test_what_was_read_may_have_the_line_cut(benches: Benches, reads_on: bool) -> None:
+    async with benches.open() as bench:
+        bench.owner.then = bench.wire.abort
+        bench.owner.reads_on = reads_on
+
+        await bench.peer.send_all(b"enough")
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.data == b"enough"
+        assert bench.owner.ends == [None]
+        assert bench.wire.stopped
+        assert bench.interest == 0
 
 
 async def test_abort_cuts_a_stuck_and_paused_line_at_once(benches: Benches) -> None:

@@ -219,6 +219,24 @@ async def test_a_wire_closes_a_socket_in_order(nursery: trio.Nursery) -> None:
     assert (data, end) == (b"goodbye", b"")
 
 
+@pytest.mark.network
+async def test_a_socket_that_is_cut_has_stopped_when_its_tasks_have_ended(
+    nursery: trio.Nursery,
+) -> None:
+    here, there = trio.socket.socketpair()
+    bench = Bench(trio.SocketStream(here))
+    bench.wire.start(nursery, b"")
+    bench.write(bytes(8 * 1024 * 1024))
+    await wait_all_tasks_blocked()
+
+    bench.wire.abort()
+    await bench.wire.wait_stopped()
+    there.close()
+
+    assert bench.owner.ends == [None]
+    assert not nursery.child_tasks - {trio.lowlevel.current_task()}
+
+
 async def test_a_write_forgets_the_message_that_was_sent_to_many(nursery: trio.Nursery) -> None:
     message = bytes(1000)
     bench, _, _ = open_failing(nursery)

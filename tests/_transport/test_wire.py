@@ -108,6 +108,7 @@ async def test_a_line_stops_whether_nobody_waits_for_it_or_several_do(
         awaited.wire.abort()
     await wait_all_tasks_blocked()
     await awaited.wire.wait_stopped()
+    await lonely.wire.wait_stopped()
 
     assert lonely.wire.stopped
     assert awaited.wire.stopped

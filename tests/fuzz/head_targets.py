@@ -14,6 +14,8 @@ from trio_ws._protocol.http import (
     HeadBuffer,
     RequestError,
     RequestHead,
+    parse_any,
+    parse_plain,
     read_request,
     write_response,
 )
@@ -61,6 +63,9 @@ def request_head(data: bytes) -> None:
         _check_refusal(error, _HEAD_FAULTS)
         return
     _check_request(request)
+    # What does not go through h11 is read as h11 would.
+    plain = parse_plain(head)
+    assert plain is None or (*plain[:3], plain[3].fields) == _by_h11(head)
     try:
         with counted(limit=500 + 30 * len(head)):
             upgrade = read_upgrade(request)
@@ -70,6 +75,11 @@ def request_head(data: bytes) -> None:
     if upgrade is not None:
         assert request.method == "GET"
         assert all(map(is_token, upgrade.subprotocols))
+
+
+def _by_h11(head: bytes) -> tuple[object, ...]:
+    method, target, version, headers = parse_any(head)
+    return method, target, version, headers.fields
 
 
 def _read_head(pieces: list[bytes]) -> tuple[bytes, bytes] | int | None:

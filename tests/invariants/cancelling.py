@@ -270,6 +270,19 @@ async def _opened_client(
             yield connection, peers[0]
 
 
+class Started(trio.TaskStatus[trio_ws.Server]):
+    """Hears of the start of a server that runs in the task of a test."""
+
+    def __init__(self) -> None:
+        self.server: trio_ws.Server | None = None
+        self.heard = trio.Event()
+
+    def started(self, value: trio_ws.Server | None = None) -> None:
+        """See `trio.TaskStatus`."""
+        self.server = value
+        self.heard.set()
+
+
 @dataclass(frozen=True)
 class Listening:
     """A place where a client can go, and a peer waits for it."""

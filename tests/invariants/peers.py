@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -261,6 +261,13 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
         return await self._get.receive()
 
     async def aclose(self) -> None:
+        # As a system does with clients that nobody has accepted.
+        with (
+            suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError),
+            trio.CancelScope(shield=True),
+        ):
+            while True:
+                await trio.aclose_forcefully(self._get.receive_nowait())
         self._get.close()
         await trio.lowlevel.checkpoint()
 

@@ -1,10 +1,12 @@
 """Invariant 5: every wait for a peer has a deadline, and a healthy peer is never blamed."""
 
+import ast
 import contextlib
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -514,3 +516,36 @@ async def _converse(wrap: Callable[[trio.abc.Stream], trio.abc.Stream]) -> None:
         for number in range(3):
             await connection.send(f"{number}")
             assert await connection.receive() == f"{number}"
+
+
+_SHIELDS_WITHOUT_DEADLINE = {
+    "opened": "the line was cut already, and that waits for nobody",
+    "_hold": "it is cancelled when the block that it belongs to is left",
+    "_wait_left": "the block itself is not shielded, and sets the event whichever way it is left",
+    "cut": "closing by force waits for nobody",
+    "_see_off": "a nursery would wait for just the same, and Ctrl-C cuts it short",
+    "__init__": "the poller's: it gets its deadline when the run ends",
+}
+"""The functions that shield a wait without a deadline, and why they may."""
+
+
+def _shields() -> Iterator[tuple[str, ast.Call]]:
+    """Find every shield of the package, and the function it is in."""
+    for path in Path(trio_ws.__file__).parent.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for node in ast.walk(function):
+                    assert not (isinstance(node, ast.Attribute) and node.attr == "shield")
+                    if isinstance(node, ast.Call) and "shield" in {w.arg for w in node.keywords}:
+                        yield function.name, node
+
+
+def test_every_shield_has_a_deadline_or_a_reason_to_have_none() -> None:
+    without = {
+        name
+        for name, call in _shields()
+        if ast.unparse(call.func).rpartition(".")[2] not in {"move_on_after", "fail_after"}
+        and "deadline" not in {word.arg for word in call.keywords}
+    }
+
+    assert without == set(_SHIELDS_WITHOUT_DEADLINE)

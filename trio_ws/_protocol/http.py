@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 
-from trio_ws._types import Headers, Response, is_token, status_phrase
+from trio_ws._types import Headers, Response, is_token, known_headers, status_phrase
 
 # A percent escape whose two hexadecimal digits are missing.
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -27,6 +27,9 @@ _HEAD_BYTES = bytes((0x09, 0x0A, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
 # Characters of a peer's mistake that are shown to it again.
 _MAX_ECHO = 200
+
+# Fields that tell of a body, in lower case.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 _SUPPORTED_SCHEMES = frozenset({"http", "https", "ws", "wss"})
 
@@ -100,8 +103,10 @@ class HeadBuffer:
 def _find_end(data: bytearray, searched: int) -> int | None:
     """Find where the head ends, as h11 does, but for the bytes that were searched before."""
     start = max(0, searched - 2)
-    places = ((data.find(line, start), len(line)) for line in (b"\n\r\n", b"\n\n"))
-    return min((place + size for place, size in places if place >= 0), default=None)
+    usual, bare = data.find(b"\n\r\n", start), data.find(b"\n\n", start)
+    if usual >= 0 and not 0 <= bare < usual:
+        return usual + 3
+    return bare + 2 if bare >= 0 else None
 
 
 def _has_controls(head: bytes) -> bool:
@@ -153,6 +158,65 @@ def read_request(head: bytes, *, max_headers: float) -> RequestHead:
         raise refuse(400, "bad request: the head holds a control character")
     if _count_fields(head) > max_headers:
         raise refuse(431, f"the request has more than {max_headers} header fields")
+    method, target, version, headers = parse_plain(head) or parse_any(head)
+    authority, target = _split_authority(target, headers.get("Host", ""))
+    if not _AUTHORITY.fullmatch(authority):
+        # RFC 9112 §3.2.
+        raise refuse(400, "bad request: the host is not a host name or address with a port")
+    raw_path, _, query = target.partition("?")
+    return RequestHead(
+        method=method,
+        target=target,
+        path=decode_path(raw_path),
+        raw_path=raw_path,
+        query=query,
+        authority=authority,
+        headers=headers,
+        version=version,
+    )
+
+
+def parse_plain(head: bytes) -> tuple[str, str, str, Headers] | None:
+    """Do what `parse_any` does, in a tenth of the time, for heads such as most clients send.
+
+    Such a head is a GET without a body, in ASCII, written in the one way that RFC 9112 recommends.
+    It holds no control characters but line ends.
+
+    Returns:
+        None for any other head, so that h11 remains the judge of it.
+    """
+    if not head.isascii() or b"\t" in head:
+        return None
+    first, *lines = head.decode("ascii").split("\r\n")
+    # What the head ends with makes two empty lines; and no line feed stands alone.
+    if len(lines) < 2 or lines.pop() or lines.pop() or head.count(b"\n") != len(lines) + 2:
+        return None
+    method, _, rest = first.partition(" ")
+    target, _, version = rest.partition(" ")
+    if method != "GET" or version != "HTTP/1.1" or not target:
+        return None
+    fields: list[tuple[str, str]] = []
+    names: list[str] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not (name and colon):
+            return None
+        fields.append((name, value.strip(" ")))
+        names.append(name.lower())
+    if not is_token("".join(names)) or names.count("host") != 1 or not _FRAMING.isdisjoint(names):
+        return None
+    return method, target, "1.1", known_headers(fields)
+
+
+def parse_any(head: bytes) -> tuple[str, str, str, Headers]:
+    """Parse a head with h11.
+
+    Returns:
+        The method, the target, the version and the fields.
+
+    Raises:
+        RequestError: 400, 413 or 501.
+    """
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     parser.receive_data(head)
     try:
@@ -164,23 +228,9 @@ def read_request(head: bytes, *, max_headers: float) -> RequestHead:
     headers = _decoded(event.headers.raw_items())
     if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
         raise refuse(413, "this server takes no request bodies")
-    target = event.target.decode("ascii")
-    authority, target = _split_authority(target, headers.get("Host", ""))
-    if not _AUTHORITY.fullmatch(authority):
-        # RFC 9112 §3.2.
-        raise refuse(400, "bad request: the host is not a host name or address with a port")
-    raw_path, _, query = target.partition("?")
-    return RequestHead(
-        method=event.method.decode("ascii"),
-        target=target,
-        path=decode_path(raw_path),
-        raw_path=raw_path,
-        query=query,
-        authority=authority,
-        headers=headers,
-        # RFC 9110 §2.5: a later minor version is treated as the latest known one.
-        version="1.0" if event.http_version == b"1.0" else "1.1",
-    )
+    # RFC 9110 §2.5: a later minor version is treated as the latest known one.
+    version = "1.0" if event.http_version == b"1.0" else "1.1"
+    return event.method.decode("ascii"), event.target.decode("ascii"), version, headers
 
 
 def _check_version(head: bytes) -> None:

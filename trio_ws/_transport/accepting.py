@@ -68,6 +68,7 @@ async def serve_streams(
             accepting.start_soon(_accept, listener, shortage, serve, nursery)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _accept(
     listener: Listener,
     shortage: "_Shortage",
@@ -92,6 +93,7 @@ async def _accept(
                 nursery.start_soon(_serve, serve, stream)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _serve(
     serve: Callable[[trio.abc.Stream], Awaitable[None]], stream: trio.abc.Stream
 ) -> None:

@@ -25,7 +25,9 @@ from trio_ws._config import Limits, Rate
 from trio_ws._errors import CloseReason, ConnectionClosedHere
 from trio_ws._protocol.frames import implementation
 from trio_ws._transport.endpoint import Endpoint, describe
-from trio_ws._transport.link import EngineLike, Link
+from trio_ws._transport.engine_like import EngineLike
+from trio_ws._transport.interrupts import unbroken
+from trio_ws._transport.link import Link
 from trio_ws._transport.tasks import open_tasks
 from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, escaped
 
@@ -176,6 +178,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             compression=self._extension,
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:
         """Receive the next message.
 
@@ -196,6 +199,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         return await self._link.inbox.receive()
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> Message:
         # As the channel's own, with one coroutine less to go through for each message.
         try:
@@ -203,6 +207,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self, value: Sendable, *, compress: bool | None = None) -> None:
         """Send one message.
 
@@ -248,6 +253,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         finally:
             link.outgoing.pass_on()
 
+    @trio.lowlevel.enable_ki_protection
     def send_nowait(self, value: Sendable, *, compress: bool | None = None) -> None:
         """Send one message, if that is possible without blocking.
 
@@ -268,6 +274,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             raise trio.WouldBlock
         link.push_message(value, compress)
 
+    @trio.lowlevel.enable_ki_protection
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
         """Close the connection: say goodbye, wait for the answer, end the transport.
 
@@ -299,6 +306,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             wire.abort()
             raise
 
+    @trio.lowlevel.enable_ki_protection
     async def ping(self, payload: bytes | None = None) -> float:  # type: ignore[override]
         """Send a ping and wait for the pong. Up to 16 at a time are on their way; more wait.
 
@@ -324,6 +332,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         except trio.ClosedResourceError:
             raise self._error() from None
 
+    @trio.lowlevel.enable_ki_protection
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong nobody asked for (RFC 6455 §5.5.3).
 
@@ -343,6 +352,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             raise self._error()
         self._link.push_pong(payload or b"")
 
+    @trio.lowlevel.enable_ki_protection
     async def get_message(self) -> Message:
         """Receive the next message, as trio-websocket does.
 
@@ -357,6 +367,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         except trio.ClosedResourceError:
             raise self._error() from None
 
+    @trio.lowlevel.enable_ki_protection
     async def send_message(self, message: Sendable) -> None:
         """Send one message, as trio-websocket does.
 
@@ -383,6 +394,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             return ConnectionClosedHere(closure.reason, closure.detail)
         return self._link.error()
 
+    @trio.lowlevel.enable_ki_protection
     async def wait_closed(self) -> None:
         """Wait until the closing handshake is done, or the connection is lost.
 
@@ -393,6 +405,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         await self._link.wait_over()
 
+    @unbroken
     @asynccontextmanager
     async def open_nursery(self) -> AsyncGenerator[trio.Nursery, None]:
         """Open a nursery that ends with the connection.

@@ -1,5 +1,7 @@
 """`endpoint_of`: the address at either end of a stream."""
 
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
 
 import trio
@@ -22,6 +24,8 @@ __all__ = [
 ]
 
 _INTERNET = (2, 4)  # how many fields the names of IPv4 and IPv6 sockets have
+
+_MAX_ADDRESSES = 1024  # addresses that are kept parsed
 
 UNKNOWN = "unknown"
 """The address of a socket whose peer has gone already."""
@@ -73,11 +77,26 @@ def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endp
     # Asking a socket for its family costs more than the address itself, so its form has to do.
     try:
         if len(name) in _INTERNET and isinstance(name[0], str):
-            return Endpoint(name[0], name[1], secure)
+            return _internet(name[0], name[1], secure=secure)
     except ValueError:
         # A pair as well, and no address of the internet: Bluetooth's, for one.
         pass
     return UNKNOWN
+
+
+def _internet(host: str, port: int, *, secure: bool) -> Endpoint:
+    """Make an endpoint as its initialiser does, but parse no address again that is known."""
+    endpoint = Endpoint.__new__(Endpoint)
+    endpoint.address = _parsed(host)
+    endpoint.port = port
+    endpoint.is_ssl = secure
+    return endpoint
+
+
+# The server's own address is one of a few; and parsing it would be a twentieth of a handshake.
+@lru_cache(maxsize=_MAX_ADDRESSES)
+def _parsed(host: str) -> IPv4Address | IPv6Address:
+    return ip_address(host)
 
 
 def is_loopback(endpoint: Endpoint | str) -> bool:

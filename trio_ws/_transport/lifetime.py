@@ -53,12 +53,15 @@ async def opened(
         code = goodbye_code(error)
         raise
     finally:
-        link.close(code, None, "this side has left the connection's block", own=True)
-        if not link.wire.stopped:
-            with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
-                await link.wire.wait_stopped()
-        if not link.wire.stopped:
-            link.wire.abort()
-            with trio.CancelScope(shield=True):
-                # Cutting the line waits for nobody, so this shield needs no deadline.
-                await link.wire.wait_stopped()
+        try:
+            link.close(code, None, "this side has left the connection's block", own=True)
+            if not link.wire.stopped:
+                with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
+                    await link.wire.wait_stopped()
+        finally:
+            # Also when a KeyboardInterrupt has ended the waiting; nothing else would end the wire.
+            if not link.wire.stopped:
+                link.wire.abort()
+                with trio.CancelScope(shield=True):
+                    # Cutting the line waits for nobody, so this shield needs no deadline.
+                    await link.wire.wait_stopped()

@@ -23,10 +23,6 @@ once, or, after a Close of ours, when the peer's has arrived.
 
 import logging
 import os
-from abc import abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import trio
 import trio.abc
@@ -35,117 +31,21 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 
 from trio_ws._config import Keepalive, Limits, Rate
 from trio_ws._errors import CloseReason, close_error
-from trio_ws._protocol.frames import Frame
 from trio_ws._transport.alarms import current_alarms
+from trio_ws._transport.closure import Closure, PendingFault
+from trio_ws._transport.engine_like import EngineLike
 from trio_ws._transport.inbox import Inbox
 from trio_ws._transport.keepalive import Watch
 from trio_ws._transport.metered import MeteredInbox
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.pings import Pings
 from trio_ws._transport.wires import make_wire
-from trio_ws._types import CloseCode, Message, Sendable
+from trio_ws._types import CloseCode, Sendable
 
 _logger = logging.getLogger("trio_ws.link")
 
 READ_AHEAD = 64 * 1024
 """Raw bytes read on while the inbox is full, for the sake of the control frames among them."""
-
-
-class EngineLike(Protocol):
-    """wsproto's interface, as far as a link uses it, and what `Engine` adds to it."""
-
-    @property
-    @abstractmethod
-    def client(self) -> bool:
-        """Whether this side is the client."""
-
-    @property
-    @abstractmethod
-    def state(self) -> ConnectionState:
-        """Where the connection stands."""
-
-    @property
-    @abstractmethod
-    def buffered(self) -> int:
-        """Bytes received and not parsed yet."""
-
-    @property
-    @abstractmethod
-    def stalled(self) -> bool:
-        """Whether `events` ended because inflating has cost enough for now."""
-
-    @abstractmethod
-    def send(self, event: Event, /) -> bytes:
-        """Turn an event into bytes to write."""
-
-    @abstractmethod
-    def send_message(self, message: Sendable, compress: bool | None, /) -> Frame:
-        """Make the frame of a message."""
-
-    @abstractmethod
-    def receive_messages(
-        self, data: bytes | bytearray | memoryview, max_count: float, max_bytes: float, /
-    ) -> tuple[list[Message], int]:
-        """Take bytes that were read; return what `messages` would.
-
-        They may change after the next `keep`, or if nothing of them is buffered. An engine may
-        leave all to `events`.
-        """
-
-    @abstractmethod
-    def keep(self) -> None:
-        """Copy what is left of lent bytes."""
-
-    @abstractmethod
-    def go_on(self) -> None:
-        """Let `events` go on after it has stalled."""
-
-    @abstractmethod
-    def messages(self, max_count: float, max_bytes: float, /) -> tuple[list[Message], int]:
-        """Take the run of plain messages that comes next, and tell their bytes.
-
-        An engine may leave all to `events`.
-        """
-
-    @abstractmethod
-    def events(self) -> Iterator[Event]:
-        """Yield what they mean, in order, as far as it is asked for."""
-
-    @abstractmethod
-    def early_control(self) -> Iterator[Event]:
-        """Yield the control events among the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closure:
-    """How a connection ended."""
-
-    reason: CloseReason
-    by: Literal["local", "remote"] | None
-    """Who closed first; None when the line was lost."""
-    detail: str
-    """What happened, for people."""
-    own: bool = False
-    """Whether the application did it itself, so that using the connection is its mistake."""
-
-
-class _PendingFault:
-    """A fault of the peer behind messages that the application is still busy with."""
-
-    __slots__ = ("_entry", "_link", "closure")
-
-    def __init__(self, link: "Link", closure: Closure, patience: float) -> None:
-        self._link = link
-        self.closure = closure
-        self._entry = current_alarms().at(trio.current_time() + patience, self)
-
-    def due(self) -> None:
-        """Wait no longer; see `Alarm`."""
-        self._link.settle_fault()
-
-    def withdraw(self) -> None:
-        """Take the alarm back."""
-        current_alarms().cancel(self._entry)
 
 
 class Link:
@@ -203,7 +103,7 @@ class Link:
         self.bytes_received = 0
         self._deaf = False
         self._patience = limits.close_timeout
-        self._pending: _PendingFault | None = None
+        self._pending: PendingFault | None = None
         self._probe = b""
         # Whether an alarm will go on with what has stalled.
         self._turn = False
@@ -242,7 +142,8 @@ class Link:
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
         self.bytes_received += len(data)
-        if self._deaf:
+        # After the end a line that is being cut may still bring something.
+        if self._deaf or self.over:
             return True
         engine, inbox = self.engine, self.inbox
         messages, size = engine.receive_messages(data, *inbox.room)
@@ -347,7 +248,7 @@ class Link:
         if self.received:
             # What came before was valid, and may be answered. Whoever waits for the next message is
             # woken, and has it settled at once.
-            self._pending = _PendingFault(self, closure, self._patience)
+            self._pending = PendingFault(closure, self._patience, self.settle_fault)
             self.inbox.end(self.settle_fault)
         else:
             self._fail(closure, drop_messages=False)
@@ -420,7 +321,12 @@ class Link:
     def abandon(self) -> None:
         """Throw away what was not received: nobody will ask for it."""
         self.inbox.end(self.error, discard=True)
-        self._unblock()
+        if self.over:
+            # Nor is a Close awaited among it, which would be a reason to inflate what is left.
+            self._deaf = True
+            self.wire.resume()
+        else:
+            self._unblock()
 
     def _end(self, closure: Closure) -> None:
         """Note how the connection ended, and stop all that depends on its being open."""
@@ -443,6 +349,9 @@ class Link:
     def _settle(self) -> None:
         """Note that nothing more can come from the peer."""
         self.over = True
+        if self.closure is not None and self.closure.own:
+            # See `abandon`.
+            self._deaf = True
         if self._over is not None:
             self._over.set()
         # Else, once no message is left among the raw bytes.

@@ -11,7 +11,8 @@ import trio
 def lone_errors() -> Generator[None, None, None]:
     """Let an error that came out of nurseries of ours leave as itself when it is the only one.
 
-    `trio.Cancelled` beside it does not count: the error takes the same way out.
+    `trio.Cancelled` beside it does not count: the error takes the same way out. Ctrl-C counts once,
+    however often it was pressed.
     """
     try:
         yield
@@ -35,9 +36,18 @@ def members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _alone(error: BaseException) -> BaseException:
-    while len(inner := members(error)) == 1:
-        error = inner[0]
+    while inner := members(error):
+        if len(inner) > 1 and not _is_interrupt(error):
+            break
+        error = next(iter(inner))
     return error
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell whether an error, or all of a group, is Ctrl-C."""
+    if inner := members(error):
+        return all(map(_is_interrupt, inner))
+    return isinstance(error, KeyboardInterrupt)
 
 
 @asynccontextmanager
@@ -52,11 +62,13 @@ async def open_background() -> AsyncGenerator[trio.Nursery, None]:
     failure: BaseException | None = None
     with lone_errors():
         async with trio.open_nursery() as outer:
-            # A cancelled start would leave the task behind its shield; it starts without waiting.
-            background: trio.Nursery | None = None
-            with trio.CancelScope(shield=True):
-                background = await outer.start(_hold)
-            assert background is not None
+            held: list[trio.Nursery] = []
+            outer.start_soon(_hold, held)
+            while not held:
+                # One step of that task is all there is to wait for. Neither a cancellation nor
+                # Ctrl-C comes in between: either would leave the task behind its shield.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            background = held[0]
             try:
                 yield background
             except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nursery
@@ -66,8 +78,9 @@ async def open_background() -> AsyncGenerator[trio.Nursery, None]:
         raise failure
 
 
-async def _hold(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+@trio.lowlevel.enable_ki_protection
+async def _hold(held: list[trio.Nursery]) -> None:
     with trio.CancelScope(shield=True):
         async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
+            held.append(nursery)
             await trio.sleep_forever()

@@ -99,6 +99,7 @@ class Server:
             handler_failures=counters.failures,
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def drain(self, grace: float) -> None:
         """Stop serving, in order.
 
@@ -126,15 +127,38 @@ class Server:
         try:
             with self._serving:
                 async with trio.open_nursery() as handlers:
-                    with self._listening:
-                        task_status.started(self)
-                        await serve_streams(self._serve_stream, self._listeners, handlers)
-                    self._set_idle()
+                    try:
+                        with self._listening:
+                            task_status.started(self)
+                            await serve_streams(self._serve_stream, self._listeners, handlers)
+                        self._set_idle()
+                        await self._idle.wait()
+                    except BaseException:
+                        handlers.cancel_scope.cancel()
+                        await self._see_off()
+                        raise
         finally:
             # Whichever way it ended, whoever drains has nothing to wait for any more.
             self._idle.set()
             if self._interrupt is not None:
-                raise self._interrupt
+                # Beside it there is only what it has set off itself.
+                raise self._interrupt from None
+
+    async def _see_off(self) -> None:
+        """Wait for the goodbyes of handlers that were cancelled; Ctrl-C cuts them short.
+
+        The handlers' nursery would wait just as long, so the shield needs no other deadline, but
+        it would keep to itself that somebody is in a hurry.
+        """
+        self._listening.cancel()
+        self._set_idle()
+        with trio.CancelScope(shield=True):
+            while not self._idle.is_set():
+                try:
+                    await self._idle.wait()
+                except KeyboardInterrupt as interrupt:
+                    self._interrupt = interrupt
+                    self._service.abort()
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         if self._streams >= self._max_connections:
@@ -160,6 +184,7 @@ class Server:
         return f"<Server {where}, {len(self._service.connections)} connections>"
 
 
+@trio.lowlevel.enable_ki_protection
 async def serve(
     handler: Handler,
     port: int | None = None,
@@ -210,12 +235,15 @@ async def serve(
 
     Raises:
         OSError: It cannot listen there.
-        TypeError: Neither a port nor listeners are given, or both.
+        TypeError: Neither a port nor listeners are given, or both; or ``compression`` is no
+            `Deflate`.
         ValueError: An origin, a host or a subprotocol is malformed.
 
     Cancellation:
         Listening stops. Handlers are cancelled, and their connections told goodbye with 1001,
-        within `Limits.close_timeout`.
+        within `Limits.close_timeout`. So it is with Ctrl-C. Where the main task runs this
+        function itself, as above, a second Ctrl-C cuts all lines at once; where it runs in a
+        nursery, Trio gives that one to the nursery, which waits for the goodbyes.
     """
     if (port is None) is (listeners is None):
         raise TypeError("serve() takes a port or listeners=, one of them")

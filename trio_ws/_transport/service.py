@@ -10,7 +10,7 @@ from typing import cast
 import trio
 import trio.abc
 
-from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies, check_compression
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
@@ -33,6 +33,7 @@ from trio_ws._transport.endpoint import (
     is_loopback,
 )
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
+from trio_ws._transport.interrupts import interruptible
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import start_tls
@@ -114,7 +115,7 @@ class Service:
         self._hosts = HostPolicy(hosts)
         self._proxies = None if proxies is None else Proxies(proxies)
         self._subprotocols = check_subprotocols(subprotocols)
-        self._compression = compression
+        self._compression = check_compression(compression)
         self._limits = limits
         self._keepalive = keepalive
         self._propagate = propagate
@@ -135,6 +136,11 @@ class Service:
             arrival.draining = True
         for connection in self.connections:
             connection._link.close(1001, None, "the server is going away")  # noqa: SLF001
+
+    def abort(self) -> None:
+        """Cut the line of every connection at once."""
+        for connection in self.connections:
+            connection._link.wire.abort()  # noqa: SLF001 - as above
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one stream, and close it.
@@ -314,7 +320,7 @@ class Service:
     async def _ask(self, arrival: Arrival) -> Response | None:
         """Run the handler; its errors end here, and cost no other connection anything."""
         try:
-            response = cast("object", await self._handler(Request(arrival)))
+            response = cast("object", await interruptible(self._handler, Request(arrival)))
             if response is None or isinstance(response, Response):
                 return response
             name = type(response).__name__

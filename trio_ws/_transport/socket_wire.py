@@ -33,7 +33,16 @@ class SocketWire(Wire):
 
     kind = "poller"
 
-    __slots__ = ("_entry", "_fd", "_fileno", "_poller", "_progress", "_unwritten", "interest")
+    __slots__ = (
+        "_entry",
+        "_fd",
+        "_fileno",
+        "_poller",
+        "_progress",
+        "_socket",
+        "_unwritten",
+        "interest",
+    )
 
     def __init__(
         self,
@@ -55,8 +64,9 @@ class SocketWire(Wire):
             close_timeout=close_timeout,
         )
         self._poller = poller
-        self._fileno = stream.socket.fileno
-        self._fd = stream.socket.fileno()
+        self._socket = stream.socket
+        self._fileno = self._socket.fileno
+        self._fd = self._fileno()
         self.interest = 0
         # What a write has left of what was taken; at most two buffers.
         self._unwritten: Sequence[bytes | memoryview] = ()
@@ -253,6 +263,64 @@ class SocketWire(Wire):
         self._end_reading(None)
         if self._writing:
             self._written()
+
+    def _advance(self) -> None:
+        closing = self._closing
+        assert closing is not None
+        if self.stopped:
+            return
+        over = closing.aborted
+        if closing.flushed and closing.answered:
+            over = over or closing.ended
+            if self._half_close_first and not (over or closing.half_closed):
+                closing.half_closed = True
+                over = not (self._half_close() and closing.linger)
+        if over:
+            self._cut()
+        elif closing.deadline is None:
+            time = trio.current_time() + self._close_timeout
+            closing.deadline = current_alarms().at(time, _Deadline(self))
+
+    def _half_close(self) -> bool:
+        """End this side's direction; tell whether that was possible."""
+        try:
+            self._socket.shutdown(trio.socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def _cut(self) -> None:
+        """Close the socket; that waits for nobody."""
+        closing = self._closing
+        assert closing is not None
+        if closing.deadline is not None:
+            current_alarms().cancel(closing.deadline)
+        # First of all, because what follows comes back to `_advance`.
+        self.stopped = True
+        self._outgoing.clear()
+        for end in (self._stop, self._socket.close):
+            try:
+                end()
+            except Exception:
+                _logger.exception("cutting a line failed")
+        self._has_stopped()
+
+
+class _Deadline:
+    """The alarm that cuts a line whose end takes too long.
+
+    Args:
+        wire: Its wire.
+    """
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: SocketWire) -> None:
+        self._wire = wire
+
+    def due(self) -> None:
+        """Wait no longer; see `Alarm`."""
+        self._wire.abort()
 
 
 def rest_of(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:

@@ -5,8 +5,8 @@ import logging
 import trio
 
 from trio_ws._protocol.frames import forget_message
-from trio_ws._transport.streams import BROKEN, write_all
-from trio_ws._transport.wire import Wire
+from trio_ws._transport.streams import BROKEN, cut, half_close, write_all
+from trio_ws._transport.wire import Closing, Wire
 
 READ_SIZE = 128 * 1024  # bytes of one read: one with a message of 64 KiB takes all of it
 
@@ -19,13 +19,16 @@ class StreamWire(Wire):
     A reader task lives as long as the line; a writer task while there is something to write.
     """
 
-    __slots__ = ("_reader", "_running", "_writer")
+    __slots__ = ("_advanced", "_course", "_reader", "_running", "_writer")
 
     def _start_reading(self, rest: bytes) -> None:
         assert self._nursery is not None
         self._reader = trio.CancelScope()
         self._writer: trio.CancelScope | None = None
         self._running: trio.Event | None = None
+        # The end, once it has begun, and those who wait for it to go on.
+        self._course: trio.CancelScope | None = None
+        self._advanced = trio.lowlevel.ParkingLot()
         self._nursery.start_soon(self._read, rest)
 
     @trio.lowlevel.enable_ki_protection
@@ -88,3 +91,35 @@ class StreamWire(Wire):
         self._reader.cancel()
         if self._writer is not None:
             self._writer.cancel()
+
+    def _advance(self) -> None:
+        assert self._closing is not None
+        if self._course is None:
+            assert self._nursery is not None
+            self._course = trio.move_on_after(self._close_timeout)
+            self._nursery.start_soon(self._close, self._closing, self._course)
+        if self._closing.aborted:
+            self._course.cancel()
+        self._advanced.unpark_all()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _close(self, closing: Closing, course: trio.CancelScope) -> None:
+        try:
+            try:
+                with course:
+                    while not (closing.flushed and closing.answered):
+                        await self._advanced.park()
+                    if not self._half_close_first or (
+                        await half_close(self._stream) and closing.linger
+                    ):
+                        while not closing.ended:
+                            await self._advanced.park()
+            finally:
+                self._outgoing.clear()
+                self._stop()
+                await cut(self._stream)
+            while not (closing.ended and closing.flushed):
+                await self._advanced.park()
+        finally:
+            # Whoever waits for this must not wait for ever, should a fault of ours end all tasks.
+            self._has_stopped()

@@ -26,12 +26,13 @@ async def open_tasks(link: Link) -> AsyncGenerator[trio.Nursery, None]:
     try:
         with lone_errors():
             async with trio.open_nursery() as outer:
-                # A cancelled start might leave the task behind its shield; it waits for nobody.
-                held: _Held | None = None
-                with trio.CancelScope(shield=True):
-                    held = await outer.start(_hold, link)
-                assert held is not None
-                tasks, left = held
+                held: list[_Held] = []
+                outer.start_soon(_hold, link, held)
+                while not held:
+                    # One step of that task is all there is to wait for. Neither a cancellation nor
+                    # Ctrl-C comes in between: either would leave it waiting for this block's end.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                tasks, left = held[0]
                 try:
                     yield tasks
                 except BaseException as error:  # noqa: BLE001 - it is raised below, out of the nurseries
@@ -49,14 +50,15 @@ async def open_tasks(link: Link) -> AsyncGenerator[trio.Nursery, None]:
         raise failure
 
 
-async def _hold(link: Link, *, task_status: trio.TaskStatus[_Held]) -> None:
+@trio.lowlevel.enable_ki_protection
+async def _hold(link: Link, held: list[_Held]) -> None:
     left = trio.Event()
     scope = trio.CancelScope()
     link.add_scope(scope)
     try:
         with scope:
             async with trio.open_nursery() as tasks:
-                task_status.started((tasks, left))
+                held.append((tasks, left))
                 await _wait_left(tasks, left)
     finally:
         # Not before its tasks have ended: they may go on for long after the block was left.

@@ -97,6 +97,8 @@ class TlsWire(SocketWire):
     def _note_session(self) -> None:
         """Do what reading has made necessary."""
         session = self._session
+        if self.stopped:
+            return
         if self._stalled:
             self._stalled = False
             self._poller.flush_soon(self)

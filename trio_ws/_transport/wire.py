@@ -19,13 +19,15 @@ never end by themselves.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import trio
 import trio.abc
 
 from trio_ws._transport.outgoing import Outgoing
-from trio_ws._transport.streams import cut, half_close
+
+if TYPE_CHECKING:
+    from trio_ws._transport.alarms import Entry
 
 
 class WireOwner(Protocol):
@@ -97,7 +99,7 @@ class Wire(ABC):
         self._reading = True
         self._writing = False
         self._write_error: BaseException | None = None
-        self._closing: _Closing | None = None
+        self._closing: Closing | None = None
         self._half_close_first = not client
         self.paused = False
         """Whether reading waits for the application: this side's own back-pressure."""
@@ -156,8 +158,8 @@ class Wire(ABC):
         self.resume()
         self._owner.line_ended(error or self._write_error)
         if self._closing is not None:
-            self._closing.answered.set()
-            self._closing.ended.set()
+            self._closing.answered = self._closing.ended = True
+            self._advance()
 
     def write_soon(self) -> None:
         """Have what waits written, after every task of this tick has had its step."""
@@ -174,8 +176,10 @@ class Wire(ABC):
     def _writing_ended(self) -> None:
         self._writing = False
         if self._closing is not None:
-            self._closing.flushed.set()
+            self._closing.flushed = True
+            self._advance()
 
+    @trio.lowlevel.enable_ki_protection
     def begin_close(
         self, *, answered: bool, linger: bool = True, half_close_first: bool = False
     ) -> None:
@@ -190,16 +194,14 @@ class Wire(ABC):
             return
         self.write_soon()
         self._half_close_first = self._half_close_first or half_close_first
-        self._closing = _Closing(self._close_timeout)
+        self._closing = Closing()
         self._closing.linger = linger
-        if not self._writing:
-            self._closing.flushed.set()
-        if answered or not self._reading:
-            self._closing.answered.set()
-        if not self._reading:
-            self._closing.ended.set()
-        self._nursery.start_soon(self._close, self._closing)
+        self._closing.flushed = not self._writing
+        self._closing.answered = answered or not self._reading
+        self._closing.ended = not self._reading
+        self._advance()
 
+    @trio.lowlevel.enable_ki_protection
     def answer_arrived(self, *, linger: bool = False) -> None:
         """Note that the peer's Close is here, or that it will not come any more.
 
@@ -208,37 +210,25 @@ class Wire(ABC):
         """
         if self._closing is not None:
             self._closing.linger = linger
-            self._closing.answered.set()
+            self._closing.answered = True
+            self._advance()
 
+    @trio.lowlevel.enable_ki_protection
     def abort(self) -> None:
         """Cut the line at once."""
         self.begin_close(answered=True)
         if self._closing is not None:
-            self._closing.scope.cancel()
+            self._closing.aborted = True
+            self._advance()
 
-    @trio.lowlevel.enable_ki_protection
-    async def _close(self, closing: "_Closing") -> None:
-        try:
-            try:
-                with closing.scope:
-                    await closing.flushed.wait()
-                    await closing.answered.wait()
-                    if not self._half_close_first or (
-                        await half_close(self._stream) and closing.linger
-                    ):
-                        await closing.ended.wait()
-            finally:
-                # Should a fault of ours end all tasks, the poller must not keep the socket.
-                self._outgoing.clear()
-                self._stop()
-                await cut(self._stream)
-            await closing.ended.wait()
-            await closing.flushed.wait()
-        finally:
-            # Whoever waits for this must not wait for ever, should a fault of ours end all tasks.
-            self.stopped = True
-            if self._stopped is not None:
-                self._stopped.set()
+    @abstractmethod
+    def _advance(self) -> None:
+        """Go on with the end, as far as `_closing` says that it has come."""
+
+    def _has_stopped(self) -> None:
+        self.stopped = True
+        if self._stopped is not None:
+            self._stopped.set()
 
     async def wait_stopped(self) -> None:
         """Wait until the line is cut and no task is left."""
@@ -249,14 +239,23 @@ class Wire(ABC):
         await self._stopped.wait()
 
 
-class _Closing:
+class Closing:
     """How far the end of a line has come."""
 
-    __slots__ = ("answered", "ended", "flushed", "linger", "scope")
+    __slots__ = ("aborted", "answered", "deadline", "ended", "flushed", "half_closed", "linger")
 
-    def __init__(self, timeout: float) -> None:
-        self.scope = trio.move_on_after(timeout)
-        self.flushed = trio.Event()
-        self.answered = trio.Event()
-        self.ended = trio.Event()
+    def __init__(self) -> None:
+        self.flushed = False
+        """Whether all is written."""
+        self.answered = False
+        """Whether the peer's Close is here, or is not expected."""
         self.linger = True
+        """Whether the peer may still be sending then."""
+        self.half_closed = False
+        """Whether this side has ended its direction."""
+        self.ended = False
+        """Whether the peer has ended the line, or it is lost."""
+        self.aborted = False
+        """Whether all of that is of no interest any more."""
+        self.deadline: Entry | None = None
+        """The alarm at which it is not."""

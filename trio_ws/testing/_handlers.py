@@ -16,6 +16,7 @@ from trio_ws._protocol.origin import Origins
 from trio_ws._transport.client import connect as _connect
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.handshake import Handler, Request
+from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import Service
 from trio_ws._types import Headers, HeadersLike, Response
@@ -31,6 +32,7 @@ def _unchanged(stream: trio.abc.Stream) -> trio.abc.Stream:
     return stream
 
 
+@unbroken
 @asynccontextmanager
 async def connect(
     handler: Handler,
@@ -150,6 +152,7 @@ async def _serving(
             propagate=True,
         )
 
+        @trio.lowlevel.enable_ki_protection
         async def serve() -> None:
             nonlocal handler_error
             try:
@@ -200,6 +203,7 @@ def _is_only(error: BaseException, kinds: _Kinds) -> bool:
     return isinstance(error, kinds)
 
 
+@trio.lowlevel.enable_ki_protection
 async def request(
     handler: Handler,
     method: str = "GET",
@@ -276,6 +280,7 @@ async def _send(stream: trio.abc.Stream, data: bytes) -> None:
         return
 
 
+@unbroken
 @asynccontextmanager
 async def connection_pair(
     *,
