@@ -263,8 +263,7 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     known, frame = _latest
     if message is known and frame:
         return frame
-    # The common kind first, without another call.
-    opcode, payload = (BINARY, message) if message.__class__ is bytes else encoded(message)
+    opcode, payload = encoded(message)
     if len(payload) < LARGE:
         frame = serialise(opcode, payload, masked=False)
     else:
