@@ -4,6 +4,7 @@ It is given the whole stream at once, and knows neither buffers nor speed; so th
 that could be wrong. The engine is held against it.
 """
 
+import contextlib
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -141,8 +142,8 @@ class _Meaning:
         if opcode:
             self._opcode, self._compressed = opcode, first & 0x40 > 0
         size = sum(map(len, self._payloads)) + length
-        # What is compressed may be a little larger than what comes out of it.
-        allowed = self._max_message * 9 / 8 + 1024 if self._compressed else self._max_message
+        # What was compressed badly may be larger than what comes out of it.
+        allowed = self._max_message * 2 + 1024 if self._compressed else self._max_message
         if size > allowed or len(self._payloads) + 1 > self._max_fragments:
             raise _FaultError(1009)
         self._payloads.append(payload)
@@ -181,10 +182,14 @@ class _Inflater:
         state, content, ended = self._state.copy(), b"", False
         while rest:
             limit = self._limit - len(content) if self._limit else 0
+            before = state.copy()
             try:
                 content += state.decompress(rest, limit)
             except zlib.error:
-                raise _FaultError(1007) from None
+                # When too much has come out before, it depends on the pieces what is seen first.
+                size = len(content) + _size_before_error(before, rest)
+                codes = (1007, 1009) if self._limit and size >= self._limit else (1007,)
+                raise _FaultError(*codes) from None
             if not state.eof or (self._limit and len(content) >= self._limit):
                 break
             # RFC 7692 §7.2.3.4: a block may say that it is the last one.
@@ -194,6 +199,14 @@ class _Inflater:
             fresh = ended or not self._deflated.takeover
             self._state = zlib.decompressobj(-self._deflated.window_bits) if fresh else state
         return content
+
+
+def _size_before_error(state: "zlib._Decompress", data: bytes) -> int:
+    size = 0
+    with contextlib.suppress(zlib.error):
+        for index in range(len(data)):
+            size += len(state.decompress(data[index : index + 1]))
+    return size
 
 
 def _header(

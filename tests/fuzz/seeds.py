@@ -209,7 +209,9 @@ _COMPRESSED = {
     "bomb": _frame(_BINARY, _deflated(bytes(500_000))[0], reserved=4),
     "what cannot be inflated": _frame(_BINARY, b"\xff", reserved=4),
     "compressed text that is no text": _frame(_TEXT, _deflated(b"\xff")[0], reserved=4),
-    "large and not smaller": _frame(_BINARY, bytes(1400), reserved=4),
+    "much larger than what comes out": _frame(_BINARY, b"\0\0\0\xff\xff" * 320, reserved=4),
+    "as large as may be": _frame(_BINARY, bytes(1624), reserved=4),
+    "larger than may be": _frame(_BINARY, bytes(1625), reserved=4),
 }
 
 _DEFLATES = {
