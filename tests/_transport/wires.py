@@ -45,15 +45,26 @@ class Bench:
         stream: What the wire gets.
         client: Whether it is a client's wire.
         owner: Its owner.
+        write_timeout: Seconds without progress.
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, *, client: bool = False, owner: Owner | None = None
+        self,
+        stream: trio.abc.Stream,
+        *,
+        client: bool = False,
+        owner: Owner | None = None,
+        write_timeout: float = 20,
     ) -> None:
         self.owner = owner or Owner()
         self.outgoing = Outgoing(inf)
         self.wire = StreamWire(
-            stream, self.outgoing, self.owner, client=client, write_timeout=20, close_timeout=5
+            stream,
+            self.outgoing,
+            self.owner,
+            client=client,
+            write_timeout=write_timeout,
+            close_timeout=5,
         )
 
     def write(self, data: bytes) -> None:
