@@ -255,11 +255,21 @@ def test_context_takeover_is_true_or_false(name: str) -> None:
         Deflate(**settings)
 
 
-@pytest.mark.parametrize("name", ["min_size", "max_size"])
-def test_size_of_what_is_compressed_is_positive(name: str) -> None:
-    settings: Any = {name: 0}
+@pytest.mark.parametrize(("name", "smallest"), [("min_size", 0), ("max_size", 1)])
+def test_size_of_what_is_compressed_is_not_negative(name: str, smallest: int) -> None:
+    settings: Any = {name: smallest - 1}
 
-    with pytest.raises(ValueError, match=f"Deflate.{name} is greater than 0, not 0"):
+    with pytest.raises(ValueError, match=f"Deflate.{name} is greater than 0, not {smallest - 1}"):
         Deflate(**settings)
-    settings = {name: math.inf}
-    assert getattr(Deflate(**settings), name) == math.inf
+    for value in (smallest, math.inf):
+        settings = {name: value}
+        assert getattr(Deflate(**settings), name) == value
+
+
+@pytest.mark.parametrize("name", ["min_size", "max_size"])
+@pytest.mark.parametrize("value", [None, "9", False])
+def test_size_of_what_is_compressed_is_a_number(name: str, value: object) -> None:
+    settings: Any = {name: value}
+
+    with pytest.raises(TypeError, match=f"Deflate.{name} is a number or math.inf, not {value!r}"):
+        Deflate(**settings)

@@ -154,8 +154,8 @@ class Deflate:
     """From 1 to 9: compressing holds another 2 to the power of this plus 9 bytes, 16 KiB."""
 
     min_size: float = 128
-    """Bytes below which a message is not compressed: beside the headers of TCP, IP and TLS nothing
-    would be saved, for the price of sending it a second time."""
+    """Bytes below which a message is not compressed; 0 leaves none out. Beside the headers of TCP,
+    IP and TLS nothing would be saved, for the price of sending it a second time."""
 
     max_size: float = 1024 * 1024
     """Bytes above which a message is not compressed: all other tasks wait meanwhile, and 1 MiB
@@ -169,8 +169,9 @@ class Deflate:
         for name in ("send_context_takeover", "receive_context_takeover"):
             if not isinstance(value := getattr(self, name), bool):
                 raise TypeError(f"Deflate.{name} is True or False, not {value!r}")
-        for name in ("min_size", "max_size"):
-            _check_positive(f"Deflate.{name}", getattr(self, name))
+        if self.min_size != 0 or isinstance(self.min_size, bool):
+            _check_positive("Deflate.min_size", self.min_size)
+        _check_positive("Deflate.max_size", self.max_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +280,18 @@ def _check_positive(name: str, value: object) -> None:
         raise TypeError(f"{name} is a number or math.inf, not {value!r}")
     if not value > 0:
         raise ValueError(f"{name} is greater than 0, not {value!r}")
+
+
+def check_compression(compression: Deflate | None) -> Deflate | None:
+    """Check what a caller gave as ``compression``, and return it.
+
+    Raises:
+        TypeError: It is something else, ``True`` perhaps.
+    """
+    # A caller without a type checker may give anything.
+    if compression is None or isinstance(compression, Deflate):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return compression
+    raise TypeError(f"compression is a trio_ws.Deflate or None, not {compression!r}")
 
 
 def _check_range(name: str, value: object, smallest: int, largest: int) -> None:

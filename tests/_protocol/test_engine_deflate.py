@@ -215,6 +215,47 @@ def test_message_for_many_is_compressed_once_without_context_takeover(
     assert len(calls) == 2
 
 
+def test_message_that_does_not_become_smaller_is_found_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agreement = answer_offers(["permessage-deflate; server_no_context_takeover"], Deflate())
+    noise = hashlib.shake_128().digest(1000)
+    calls: list[bytes] = []
+
+    def counting(*args: object) -> "zlib._Compress":
+        calls.append(b"")
+        return real(*args)  # type: ignore[arg-type]
+
+    real = zlib.compressobj
+    monkeypatch.setattr("trio_ws._protocol.deflate.zlib.compressobj", counting)
+
+    made = [wire(alone(agreement).send_message(noise)) for _ in range(5)]
+
+    assert set(made) == {b"\x82\x7e\x03\xe8" + noise}
+    assert len(calls) == 1
+
+
+def test_connections_that_take_turns_share_the_frames_of_their_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offers = [f"permessage-deflate; server_max_window_bits={bits}" for bits in (9, 10, 11)]
+    settings = Deflate(send_context_takeover=False)
+    kinds = [answer_offers([offer], settings) for offer in offers]
+    bits: list[object] = []
+
+    def counting(*args: object) -> "zlib._Compress":
+        bits.append(args[2])
+        return real(*args)  # type: ignore[arg-type]
+
+    real = zlib.compressobj
+    monkeypatch.setattr("trio_ws._protocol.deflate.zlib.compressobj", counting)
+
+    for kind in kinds * 3:
+        alone(kind).send_message(TALK)
+
+    assert bits == [-9, -10, -11]
+
+
 def test_frame_is_shared_only_by_what_is_compressed_the_same_way() -> None:
     offers = ["permessage-deflate; server_no_context_takeover; server_max_window_bits=10"]
     narrow = answer_offers(offers, Deflate())
@@ -386,6 +427,29 @@ def test_many_messages_that_cost_little_stall_the_engine_together() -> None:
     assert engine.stalled
     assert 0 < len(first) < 5
     assert len(take_all(engine)) == 8 - len(first)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(BINARY, b"\x00", reserved=RSV1) * 2000,
+        frame(BINARY, b"", fin=False, reserved=RSV1)
+        + b"".join(
+            frame(CONT, bytes([each]), fin=False)
+            for each in deflated(hashlib.shake_128().digest(2000))
+        ),
+        frame(BINARY, b"\x00", fin=False, reserved=RSV1) + frame(CONT, b"", fin=False) * 2000,
+    ],
+)
+def test_many_frames_stall_the_engine_however_short_they_are(data: bytes) -> None:
+    engine = server()
+    engine.receive_data(data)
+
+    events = list(engine.events())
+
+    assert engine.stalled
+    assert len(events) < 200
+    assert engine.buffered > len(data) / 2
 
 
 def test_many_small_messages_stall_the_engine_together() -> None:

@@ -206,7 +206,9 @@ async def test_an_alarm_can_cancel_another_one_that_is_due(autojump_clock: MockC
     assert count_alarm_tasks() == 0
 
 
-async def test_many_alarms_are_called_in_rounds_between_which_others_run() -> None:
+async def test_many_alarms_are_called_in_rounds_between_which_others_run(
+    mock_clock: MockClock,
+) -> None:
     alarms = current_alarms()
     bell = Bell()
     for _ in range(600):
@@ -220,6 +222,21 @@ async def test_many_alarms_are_called_in_rounds_between_which_others_run() -> No
     # Whether this task or theirs runs first is chance.
     assert {0, 256, 512, 600} >= set(counts)
     assert {256, 512} & set(counts)
+
+
+async def test_others_run_between_alarms_that_take_long(mock_clock: MockClock) -> None:
+    alarms = current_alarms()
+    bell = Bell(lambda: mock_clock.jump(0.002))
+    for _ in range(12):
+        alarms.at(0, bell)
+
+    counts: list[int] = []
+    while len(bell.rung) < 12:
+        await trio.lowlevel.checkpoint()
+        counts.append(len(bell.rung))
+
+    assert {0, 3, 6, 9, 12} >= set(counts)
+    assert {3, 6, 9} & set(counts)
 
 
 async def test_a_run_has_alarms_of_its_own() -> None:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from math import inf
+from typing import Any
 
 import pytest
 import trio
@@ -143,6 +144,27 @@ async def test_override_holds_for_a_message_that_has_to_wait() -> None:
             for _ in range(3):
                 assert await server.receive() == TALK
         assert server.statistics().bytes_received > 3 * len(TALK)
+
+
+@pytest.mark.parametrize("nonsense", [True, "deflate", {}])
+async def test_compression_is_a_deflate_or_none(nonsense: object) -> None:
+    options: Any = {"compression": nonsense}
+    told = "compression is a trio_ws.Deflate or None, not "
+    with pytest.raises(TypeError, match=told), trio.fail_after(5):
+        await trio_ws.serve(echo, 0, **options)
+    with pytest.raises(TypeError, match=told):
+        async with trio_ws.connect("ws://127.0.0.1:1", **options):
+            pass
+
+    async def accepting(request: Request) -> None:
+        with pytest.raises(TypeError, match=told):
+            async with request.accept(**options):
+                pass
+        async with request.accept() as connection:
+            await connection.send("all the same")
+
+    async with trio_ws.testing.connect(accepting) as connection:
+        assert await connection.receive() == "all the same"
 
 
 async def test_handler_turns_compression_off_for_one_connection() -> None:
@@ -385,6 +407,30 @@ async def test_turn_that_comes_after_the_end_does_nothing() -> None:
         await wait_all_tasks_blocked()
 
         assert connection.closed_by == "local"
+
+
+@pytest.mark.parametrize("over_first", [True, False])
+async def test_what_nobody_will_receive_is_not_inflated(over_first: bool) -> None:
+    limits = Limits(max_message=inf, inbox_bytes=inf)
+    async with held(limits=limits) as (connection, peer):
+        await peer.stream.send_all(bomb(STEP * 200))
+        link = link_of(connection)
+        while not link.engine.stalled:
+            await trio.lowlevel.checkpoint()
+
+        if over_first:
+            await peer.stream.aclose()
+            await connection.wait_closed()
+            await connection.aclose()
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection.aclose)
+                await trio.lowlevel.checkpoint()
+                await peer.stream.aclose()
+
+        assert link.engine.stalled
+        await wait_all_tasks_blocked()
+        assert link.engine.stalled
 
 
 async def test_keepalive_clock_goes_on_after_a_pause_for_inflating(

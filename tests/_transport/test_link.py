@@ -677,6 +677,17 @@ async def test_a_peer_that_takes_nothing_is_dropped(
     assert link.closure.by == "local"
 
 
+async def test_what_a_dropped_peer_still_sends_is_no_message(nursery: trio.Nursery) -> None:
+    link, _ = open_link(nursery)
+
+    link.line_stuck()
+    link.receive_bytes(FINE)
+
+    assert link.received == 0
+    assert await drain(link) == []
+    await settle(link, nursery)
+
+
 async def test_a_silent_peer_is_probed_and_dropped_with_1011(
     engine_type: EngineType, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -167,6 +167,25 @@ async def test_other_tasks_run_between_two_rounds() -> None:
     assert len(set(counts)) > 2
 
 
+async def test_other_tasks_run_in_a_round_that_takes_long(mock_clock: MockClock) -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    served = Served(lambda: mock_clock.jump(0.002))
+    for fd in range(1000, 1012):
+        poller.add(fd, served)
+
+    watcher.ring(*((fd, READ) for fd in range(1000, 1012)))
+    counts: list[int] = []
+    while len(served.readies) < 12:
+        await trio.lowlevel.checkpoint()
+        counts.append(len(served.readies))
+    for fd in range(1000, 1012):
+        poller.remove(fd, served)
+
+    assert {0, 3, 6, 9, 12} >= set(counts)
+    assert {3, 6, 9} & set(counts)
+
+
 async def test_a_socket_that_another_one_removed_in_this_round_is_not_served() -> None:
     watcher = SpyWatcher()
     poller = Poller(watcher)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import ssl
+from collections.abc import Callable
 
 import pytest
 import trustme
@@ -154,6 +155,31 @@ def test_a_server_keeps_its_tickets_until_it_has_data_to_send(tls: Tls) -> None:
     assert (before, nothing) == (0, ([], 0))
     assert [len(first), len(second)] == [2, 1]
     assert peer.hear(b"".join(first + second)) == b"onetwo"
+
+
+def take(session: TlsSession) -> bytes:
+    return session.take_output()
+
+
+def take_beside_data(session: TlsSession) -> bytes:
+    return b"".join(session.encrypt((b"data",), _ROOM)[0])
+
+
+@pytest.mark.parametrize("take_alert", [take, take_beside_data])
+def test_an_alert_of_a_server_does_not_overtake_its_tickets(
+    take_alert: Callable[[TlsSession], bytes], tls: Tls
+) -> None:
+    session, peer = agreed(tls)
+    bad = bytearray(peer.say(b"bad"))
+    bad[-1] ^= 1
+    session.feed(bad)
+    read_all(session)
+
+    alert = take_alert(session)
+
+    # A record that comes before its turn cannot be decrypted.
+    with pytest.raises(ssl.SSLError, match="alert bad record mac"):
+        peer.hear(alert)
 
 
 def older(tls: Tls) -> ssl.SSLContext:
@@ -310,12 +336,15 @@ def test_what_is_not_from_the_peer_ends_the_session_with_an_alert(tls: Tls) -> N
     assert read_all(session) == b""
 
 
-def test_a_failed_session_cannot_be_written_with(tls: Tls) -> None:
+def test_a_failed_session_cannot_be_written_with_once_its_alert_was_taken(tls: Tls) -> None:
     session, peer = agreed(tls)
     bad = bytearray(peer.say(b"bad"))
     bad[-1] ^= 1
     session.feed(bad)
     read_all(session)
 
+    _, count = session.encrypt((b"data",), _ROOM)
+
+    assert count == 0
     with pytest.raises(ssl.SSLError):
         session.encrypt((b"data",), _ROOM)

@@ -119,6 +119,22 @@ async def test_what_is_not_from_the_peer_is_an_error(tls: Tls) -> None:
     assert isinstance(again.value.__cause__, ssl.SSLError)
 
 
+async def test_nothing_can_be_sent_when_tls_has_failed_and_the_peer_is_told_why(
+    tls: Tls,
+) -> None:
+    async with open_pair(tls) as (ours, theirs):
+        await theirs.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(trio.BrokenResourceError):
+            await ours.receive_some()
+
+        with pytest.raises(trio.BrokenResourceError, match="bad record mac"):
+            await ours.send_all(b"data")
+
+        with pytest.raises(trio.BrokenResourceError) as told:
+            await theirs.receive_some()
+    assert "alert bad record mac" in str(told.value.__cause__)
+
+
 async def test_a_failed_handshake_tells_both_why(tls: Tls) -> None:
     near, far = await socket_pair()
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

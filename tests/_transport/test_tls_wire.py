@@ -12,7 +12,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests._transport.fakes import Tls, cancel_when_blocked, with_certificate_later
+from tests._transport.fakes import (
+    Tls,
+    cancel_when_blocked,
+    read_to_end,
+    with_certificate_later,
+)
 from tests._transport.socket_benches import Bench, Benches, needs_watcher
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport.tls import PIECE, TlsSession
@@ -167,6 +172,30 @@ async def test_what_is_not_from_the_peer_ends_the_line_and_is_answered_with_an_a
         with pytest.raises(trio.BrokenResourceError) as told:
             await bench.peer.receive_some()
         assert "bad record mac" in str(told.value.__cause__)
+
+
+async def test_an_alert_follows_what_was_being_written(benches: Benches) -> None:
+    told: list[str] = []
+
+    async def hear_all(bench: Bench) -> None:
+        try:
+            await read_to_end(bench.peer)
+        except trio.BrokenResourceError as error:
+            told.append(str(error.__cause__))
+
+    async with benches.open() as bench:
+        await bench.fill()
+        bench.write(bytes(1024 * 1024))
+        await wait_all_tasks_blocked()
+
+        await bench.raw.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await wait_all_tasks_blocked()
+        bench.nursery.start_soon(hear_all, bench)
+        await wait_all_tasks_blocked()
+
+        assert len(told) == 1
+        assert "alert bad record mac" in told[0]
+        assert bench.outgoing.size == 0
 
 
 async def test_nothing_is_written_when_tls_has_failed(

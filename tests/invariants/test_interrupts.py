@@ -165,6 +165,25 @@ def test_interrupt_while_a_cancelled_server_says_goodbye_is_not_lost() -> None:
     assert _play_interrupted(main) == 1
 
 
+def test_interrupt_of_a_handshake_is_not_lost_when_that_is_cancelled_as_well() -> None:
+    async def main() -> None:
+        mine, _theirs = stream_pair()
+        attempt = trio.CancelScope()
+
+        async def play() -> None:
+            await wait_all_tasks_blocked()
+            press_in_main_task()
+            # Trio has the main task woken by then, and it has not had its step.
+            trio.lowlevel.current_trio_token().run_sync_soon(attempt.cancel)
+
+        trio.lowlevel.spawn_system_task(play)
+        with attempt:
+            async with trio_ws.connect("ws://localhost/", stream=mine):
+                raise AssertionError("nobody has answered")
+
+    assert _play_interrupted(main) == 0
+
+
 def test_interrupts_without_end_leave_as_one() -> None:
     async def main() -> None:
         listener = MemoryListener()

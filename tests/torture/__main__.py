@@ -16,10 +16,12 @@ import trustme
 
 from tests.torture.faults import FAULTS
 from tests.torture.hostile import Fault, Target
+from tests.torture.outcome import Outcome
+from tests.torture.plan import Options
 from tests.torture.report import render
 from tests.torture.server import serving
 from tests.torture.settings import HOST, Times
-from tests.torture.soak import Options, Outcome, Soak
+from tests.torture.soak import Soak
 
 _DESCRIPTORS = 4096  # that this program wants; each client needs one
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from tests.torture.judge import growth
-from tests.torture.soak import Outcome
+from tests.torture.outcome import Outcome
 
 _SERVERS = (
     "server",

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from tests.programs import Program, running
-from tests.torture.settings import DESCRIPTORS, FIGURES, RELEASED, STOP
+from tests.torture.settings import DESCRIPTORS, DRAIN, FIGURES, RELEASED, STOP
 
 
 class ServerError(Exception):
@@ -109,6 +109,10 @@ class Server:
     async def allow_all_descriptors(self) -> None:
         """Leave it as many descriptors as at first."""
         await self._ask(DESCRIPTORS)
+
+    async def drain(self) -> None:
+        """Have it end in order, if it knows how."""
+        await self._ask(DRAIN)
 
     async def stop(self) -> Figures:
         """Stop it; return its figures after it has served."""

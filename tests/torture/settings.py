@@ -10,6 +10,7 @@ MAX_MESSAGE = 1024 * 1024
 RELEASED = "release"
 DESCRIPTORS = "descriptors"
 FIGURES = "figures"
+DRAIN = "drain"
 STOP = "stop"
 """What a server under test can be ordered, one order a line."""
 

@@ -1,11 +1,9 @@
 """`soak`: rounds of hundreds of hostile clients at once, while others are served as ever."""
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -26,13 +24,10 @@ from tests.torture.hostile import (
     how_it_ends,
 )
 from tests.torture.judge import Sample, leak, sockets_left, tasks_left
-from tests.torture.ledger import Tally
+from tests.torture.outcome import Outcome
+from tests.torture.plan import ROUNDS_IN_A_LAP, Attack, Options, rounds
 from tests.torture.server import Figures, Server, ServerError
-from tests.torture.violations import Violations
 from trio_ws._transport.nurseries import lone_errors
-
-ROUNDS_IN_A_LAP = 2
-"""The first round of all is for what a server makes once and keeps, so there are two at least."""
 
 _LOOK = 0.1  # seconds from one look at an idle server to the next
 _SPREAD = 2.0  # seconds in which those begin that wait for the server's patience
@@ -43,100 +38,6 @@ _FREE = 20  # descriptors that are left in a shortage
 _STAY = 0.3  # seconds that each of them stays, at most
 _HOPELESS = 200  # violations after which a round is not gone on with
 _PATHS_OF_THE_END = ("/echo", "/hold", "/never", "/push", "/stubborn")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How hard and how long a server is tortured."""
-
-    seed: str
-    """What all that is drawn depends on."""
-    seconds: float
-    """How long at least."""
-    laps: int = 1
-    """In how many laps at least."""
-    steps: float = math.inf
-    """Steps of each fault in a lap; fewer than there are, are drawn."""
-    crowd: int = 200
-    """Hostile clients at once, those that wait for the server's patience left out."""
-    chats: int = 12
-    """Well-behaved connections that last for a round."""
-    visitors: int = 60
-    """Clients that come at once while the server has few file descriptors; 0 for no shortage."""
-    bound: float = 30
-    """Seconds within which a well-behaved connection has its answer, whatever goes on."""
-    patience: float = 45
-    """Seconds within which a hostile client is rid of, and an idle server has cleaned up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attack:
-    """One fault, at one step."""
-
-    index: int
-    """Its place in the soak, of which its random choices depend."""
-    fault: Fault
-    step: int
-    secure: bool
-
-    def __str__(self) -> str:
-        over = " over TLS" if self.secure else ""
-        return f"{self.fault.name!r}, step {self.step}{over} (client {self.index})"
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a soak."""
-
-    what: str = ""
-    """The server, in its own words."""
-    seconds: float = 0
-    rounds: int = 0
-    tally: Tally = field(default_factory=Tally)
-    lines: int = 0
-    """Connections of hostile clients."""
-    faults: dict[str, Counter[str]] = field(default_factory=dict)
-    """How often each was injected, by how it ended."""
-    most: int = 0
-    """Hostile clients at once."""
-    lag: float = 0
-    """Seconds that a task of this program was late at most."""
-    shortages: int = 0
-    """Rounds in which the server had too few descriptors."""
-    samples: list[Sample] = field(default_factory=list)
-    memory: tuple[int | None, int | None] = (None, None)
-    """Bytes of the server before the first client and after the last."""
-    violations: Violations = field(default_factory=Violations)
-
-    @property
-    def injected(self) -> int:
-        """How many faults there were."""
-        return sum(counter.total() for counter in self.faults.values())
-
-
-def rounds(faults: Sequence[Fault], seed: str, steps: float = math.inf) -> Iterator[list[Attack]]:
-    """Deal rounds: a lap of them has every fault at every step, over each kind of line.
-
-    Args:
-        faults: What can be done.
-        seed: What the order depends on.
-        steps: Steps of each fault in a lap; fewer than there are, are drawn.
-    """
-    random = Random(seed)
-    begun = 0
-    while True:
-        lap = [
-            (fault, step, secure)
-            for fault in faults
-            for secure in (False, True)
-            if (fault.secure if secure else fault.plain)
-            for step in random.sample(range(fault.steps), int(min(fault.steps, steps)))
-        ]
-        random.shuffle(lap)
-        attacks = [Attack(begun + index, *each) for index, each in enumerate(lap)]
-        begun += len(lap)
-        size = math.ceil(len(attacks) / ROUNDS_IN_A_LAP)
-        yield from (attacks[start : start + size] for start in range(0, len(attacks), size))
 
 
 class Soak:
@@ -164,9 +65,12 @@ class Soak:
         self._progress = progress
         self._rounds = rounds(faults, options.seed, options.steps)
         self._random = Random(f"{options.seed}/others")
+        by_seed = Random(f"{options.seed}/end").randrange(2) == 1
+        self._drains = by_seed if options.drain is None else options.drain
         self._now = 0
         self._over = False
         self._calm = False
+        self._opening: set[object] = set()
         self._idle: Figures
         self.outcome = Outcome(server.what)
         self._note = self.outcome.violations.note
@@ -215,10 +119,7 @@ class Soak:
         """Have well-behaved connections exchange messages all the while."""
         async with trio.open_nursery() as nursery:
             for index in range(self._options.chats):
-                opened = trio.Event()
-                kind = KINDS[index % len(KINDS)]
-                until = self._is_over
-                nursery.start_soon(partial(self._chat, kind, until, on_open=opened.set))
+                nursery.start_soon(self._chat, KINDS[index % len(KINDS)], self._is_over)
             nursery.start_soon(self._churn, nursery)
             nursery.start_soon(self._watch_lag)
             yield
@@ -240,21 +141,21 @@ class Soak:
             await trio.sleep_until(due)
             self.outcome.lag = max(self.outcome.lag, trio.current_time() - due)
 
-    async def _chat(
-        self,
-        kind: Kind,
-        until: Callable[[int], bool],
-        on_open: Callable[[], object] = lambda: None,
-    ) -> None:
-        faults = await chat(
-            kind,
-            self._target,
-            random=Random(self._random.random()),
-            tally=self.outcome.tally,
-            bound=self._options.bound,
-            until=until,
-            on_open=on_open,
-        )
+    async def _chat(self, kind: Kind, until: Callable[[int], bool]) -> None:
+        opening = object()
+        self._opening.add(opening)
+        try:
+            faults = await chat(
+                kind,
+                self._target,
+                random=Random(self._random.random()),
+                tally=self.outcome.tally,
+                bound=self._options.bound,
+                until=until,
+                on_open=lambda: self._opening.discard(opening),
+            )
+        finally:
+            self._opening.discard(opening)
         for fault in faults:
             self._note(f"chat of {kind.name}", f"a well-behaved connection of {fault}")
 
@@ -316,6 +217,8 @@ class Soak:
         Nobody comes over TLS meanwhile: that is another server, which would say so as well.
         """
         self._calm = True
+        while self._opening:  # noqa: ASYNC110 - what is waited for sets no event
+            await trio.sleep(_LOOK)
         figures = await self._server.figures()
         if not await self._server.allow_descriptors(_FREE, figures):
             self._calm = False
@@ -382,6 +285,8 @@ class Soak:
                 nursery.start_soon(partial(self._stay, path, entered[-1], secure=secure))
             for event in entered:
                 await event.wait()
+            if self._drains:
+                await self._server.drain()
             figures = await self._server.stop()
         status = await self._server.wait_ended()
         remains = [*tasks_left(self._server.before, figures)]

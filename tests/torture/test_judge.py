@@ -11,6 +11,7 @@ from tests.torture.judge import (
     HEAP_ONCE,
     LEAK,
     MANY,
+    ONCE,
     SLOW_LEAK,
     Sample,
     growth,
@@ -72,11 +73,12 @@ def samples_of(rounds: int, blocks: float, heap: float = 0, faults: int = 1000) 
 @pytest.mark.parametrize(
     ("faults", "blocks", "found"),
     [
-        (1000, LEAK, False),
-        (1000, LEAK + 0.01, True),
-        (MANY - 10, LEAK - 0.1, False),
-        (MANY, SLOW_LEAK, False),
-        (MANY, SLOW_LEAK + 0.01, True),
+        (1000, LEAK + ONCE / 1000, False),
+        (1000, LEAK + ONCE / 1000 + 0.01, True),
+        (2000, 1.0, True),
+        (MANY - 10, LEAK, False),
+        (MANY, SLOW_LEAK + ONCE / MANY, False),
+        (MANY, SLOW_LEAK + ONCE / MANY + 0.01, True),
     ],
 )
 def test_blocks_that_each_fault_leaves_are_a_leak(faults: int, blocks: float, found: bool) -> None:
@@ -87,7 +89,7 @@ def test_blocks_that_each_fault_leaves_are_a_leak(faults: int, blocks: float, fo
 
 
 def test_what_grew_in_the_first_half_alone_is_no_leak() -> None:
-    samples = [*samples_of(5, 0.4), *(Sample(4000 + 1000 * each, 6600, 0) for each in range(1, 6))]
+    samples = [*samples_of(5, 0.9), *(Sample(4000 + 1000 * each, 8600, 0) for each in range(1, 6))]
 
     assert leak(samples) is None
 

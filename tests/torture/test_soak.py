@@ -12,15 +12,17 @@ from tests.torture.__main__ import make_certificate
 from tests.torture.faults import FAULTS
 from tests.torture.faults.handshakes import FAULTS as HANDSHAKES
 from tests.torture.hostile import Fault, Hostile, Target, how_it_ends
+from tests.torture.outcome import Outcome
+from tests.torture.plan import Options
 from tests.torture.server import serving
 from tests.torture.servers import figures
 from tests.torture.settings import Times
-from tests.torture.soak import Options, Outcome, Soak
+from tests.torture.soak import Soak
 
 pytestmark = pytest.mark.network
 
 REQUEST = next(fault for fault in HANDSHAKES if fault.name.endswith("many"))
-QUICK = Options(seed="test", seconds=0, crowd=50, chats=4, visitors=0)
+QUICK = Options(seed="test", seconds=0, crowd=50, chats=4, visitors=0, drain=False)
 NEEDS_DESCRIPTORS = pytest.mark.skipif(
     sys.platform == "win32" or figures.descriptors() is None,
     reason="the system does not tell or limit descriptors",
@@ -48,8 +50,9 @@ async def soaked(
         return await Soak(running, target, faults, options, lambda _: None).run()
 
 
-async def test_nothing_is_wrong_after_every_fault_there_is(files: Files) -> None:
-    options = replace(QUICK, steps=2, chats=8, visitors=60)
+@pytest.mark.parametrize("drain", [False, True])
+async def test_nothing_is_wrong_after_every_fault_there_is(drain: bool, files: Files) -> None:
+    options = replace(QUICK, steps=1, chats=8, visitors=60, drain=drain)
 
     outcome = await soaked(files, FAULTS, options, "trio_ws")
 
@@ -107,9 +110,9 @@ async def test_a_shortage_that_is_not_told_once_is_found(
 
 
 async def test_an_object_kept_for_each_fault_is_found(files: Files) -> None:
-    ask = Fault(name="request", act=request, steps=150, secure=False)
+    ask = Fault(name="request", act=request, steps=1200, secure=False)
 
-    outcome = await soaked(files, (ask,), replace(QUICK, laps=4), "broken", "keep-objects")
+    outcome = await soaked(files, (ask,), replace(QUICK, laps=2), "broken", "keep-objects")
 
     assert any("blocks behind" in violation for violation in outcome.violations)
 

@@ -99,6 +99,8 @@ class Assembly:
             self._max_fragments,
             compressed=self._inflater is not None,
         )
+        if self._inflater is not None:
+            self._inflater.begin_frame()
         self._fragments += 1
         self._wire_size += length
         self._fin = fin

@@ -52,6 +52,7 @@ from trio_ws._protocol.frames import (
     message_frame,
     read_header,
     recall_deflated,
+    remember_deflated,
     serialise,
     split,
 )
@@ -185,13 +186,18 @@ class Engine:
             return None
         try:
             data = deflater.compress(payload)
-            if data is None:
-                return None
-            return deflated_frame(message, opcode, data, masked=self.client, shared=shared)
+            frame = (
+                message_frame(message, masked=self.client)
+                if data is None
+                else deflated_frame(opcode, data, masked=self.client)
+            )
         except BaseException:
             # It will not be sent.
             deflater.begin_afresh()
             raise
+        if shared is not None:
+            remember_deflated(message, shared, frame)
+        return frame
 
     def _send_message(self, data: Sendable, *, fin: bool) -> bytes:
         opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
@@ -435,6 +441,7 @@ class Engine:
         if size > PIECE or inflater.budget <= 0:
             return None
         self._position = end
+        inflater.begin_frame()
         inflater.feed(self._payload(payload, end) + TAIL)
         output = inflater.read(int(min(self._max_message + 1, CHUNK)))
         if inflater.waiting:

@@ -263,8 +263,7 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     known, frame = _latest
     if message is known and frame:
         return frame
-    # The common kind first, without another call.
-    opcode, payload = (BINARY, message) if message.__class__ is bytes else encoded(message)
+    opcode, payload = encoded(message)
     if len(payload) < LARGE:
         frame = serialise(opcode, payload, masked=False)
     else:
@@ -276,48 +275,55 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     return frame
 
 
-_latest_deflated: tuple[object, object, Frame] = ("", None, b"")  # with how it was compressed
-
-
-def deflated_frame(
-    message: Sendable, opcode: int, payload: bytes, *, masked: bool, shared: object
-) -> Frame:
+def deflated_frame(opcode: int, payload: bytes, *, masked: bool) -> Frame:
     """Make the frame of a compressed message.
 
     Args:
-        message: The message.
         opcode: Its opcode.
         payload: What came out of compressing it.
         masked: Whether to mask: a client does, a server does not.
-        shared: How it was compressed, for `recall_deflated`; None if no other connection can use
-            the frame.
     """
-    global _latest_deflated  # noqa: PLW0603 - see `message_frame`
     header = _header(_FIN | DEFLATED | opcode, _MASK if masked else 0, len(payload))
-    frame: Frame
     if masked:
         key = os.urandom(4)
-        frame = b"".join((header, key, mask(payload, key)))
-    elif len(payload) < LARGE:
-        frame = header + payload
+        return b"".join((header, key, mask(payload, key)))
+    return header + payload if len(payload) < LARGE else (header, payload)
+
+
+# A message, and its frame for each way in which it was to be compressed. Connections that were
+# agreed on differently take turns in a broadcast, so one frame would not do; there are few ways.
+_latest_deflated: tuple[object, dict[object, Frame]] = ("", {})
+
+
+def remember_deflated(message: Sendable, shared: object, frame: Frame) -> None:
+    """Keep the frame of a message for other connections, until `forget_message`.
+
+    Args:
+        message: The message; nothing is kept of one that can be changed.
+        shared: How it was compressed.
+        frame: Its frame; the plain one if compressing does not make it smaller.
+    """
+    global _latest_deflated  # noqa: PLW0603 - see `message_frame`
+    if message.__class__ is not str and message.__class__ is not bytes:
+        return
+    known, frames = _latest_deflated
+    if message is known:
+        frames[shared] = frame
     else:
-        frame = header, payload
-    if shared is not None and (message.__class__ is str or message.__class__ is bytes):
-        _latest_deflated = message, shared, frame
-    return frame
+        _latest_deflated = message, {shared: frame}
 
 
 def recall_deflated(message: Sendable, shared: object) -> Frame | None:
-    """Return the frame of the latest message, if it is this one and was compressed the same way."""
-    known, how, frame = _latest_deflated
-    return frame if message is known and frame and how == shared else None
+    """Return the frame of the latest message, if it is this one and was compressed this way."""
+    known, frames = _latest_deflated
+    return frames.get(shared) if message is known else None
 
 
 def forget_message() -> None:
     """Let go of the latest message and its frames, which may be large, and may be secret."""
     global _latest, _latest_deflated  # noqa: PLW0603 - see `message_frame`
     _latest = "", b""
-    _latest_deflated = "", None, b""
+    _latest_deflated = "", {}
 
 
 def encoded(message: Sendable) -> tuple[int, bytes | bytearray | memoryview]:

@@ -14,6 +14,8 @@ _SPARE = 64  # cancelled alarms beside as many as are set that may stay until th
 
 _MAX_ROUND = 256  # alarms called before all other tasks have their step
 
+_MAX_TIME = 0.005  # seconds of calling them after which others have it as well
+
 
 class Alarm(Protocol):
     """What can be called when it is due."""
@@ -87,6 +89,8 @@ class Alarms:
                 if not self._heap or self._heap[0][0] > now:
                     break
                 self._call(heapq.heappop(self._heap)[2])
+                if trio.current_time() - now >= _MAX_TIME:
+                    break
         self._running = False
 
     def _call(self, entry: Entry) -> None:

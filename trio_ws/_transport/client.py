@@ -10,7 +10,7 @@ from socket import gaierror
 import trio
 import trio.abc
 
-from trio_ws._config import Deflate, Keepalive, Limits
+from trio_ws._config import Deflate, Keepalive, Limits, check_compression
 from trio_ws._errors import HandshakeError, HandshakeRejected
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.extensions import Agreement, make_offer, read_answer
@@ -29,6 +29,7 @@ from trio_ws._transport.lifetime import opened
 from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.start_tls import start_tls
+from trio_ws._transport.streams import cut
 from trio_ws._transport.url import Target, parse_url
 from trio_ws._types import Headers, HeadersLike, Response
 
@@ -83,6 +84,7 @@ async def connect(
     Raises:
         HandshakeRejected: The server answered with HTTP; its status, headers and body are there.
         HandshakeError: Anything else that kept the connection from opening.
+        TypeError: ``compression`` is no `Deflate`.
         ValueError: The URL, a header or a subprotocol is malformed.
 
     Cancellation:
@@ -93,6 +95,7 @@ async def connect(
         raise ValueError("ssl_context goes with a wss: URL")
     fields = _request_headers(target, headers, origin)
     offered = check_subprotocols(subprotocols)
+    check_compression(compression)
     with _failures(target, limits.open_timeout) as progress, trio.fail_after(limits.open_timeout):
         if stream is None:
             stream = await _open_stream(target, progress)
@@ -108,7 +111,7 @@ async def connect(
             exchange = await _exchange(stream, target, head, limits)
             subprotocol, agreement = _check(exchange, target, key, offered, compression)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await cut(stream)
             raise
     engine = Engine(
         client=True,

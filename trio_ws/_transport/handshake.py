@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import trio
 import trio.abc
 
-from trio_ws._config import Deflate, Keepalive, Limits, Rate
+from trio_ws._config import Deflate, Keepalive, Limits, Rate, check_compression
 from trio_ws._errors import HandshakeError
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.extensions import answer_offers
@@ -115,7 +115,10 @@ class Arrival:
         if reserved := [name for name in extra if name.lower() in RESERVED]:
             raise ValueError(f"the header {reserved[0]} belongs to the handshake")
         limits = self._limits
-        settings = self._compression if isinstance(compression, Inherited) else compression
+        if isinstance(compression, Inherited):
+            settings = self._compression
+        else:
+            settings = check_compression(compression)
         agreement = None
         if settings is not None:
             agreement = answer_offers(self.upgrade.extensions, settings)
@@ -262,6 +265,7 @@ class Request:
             HandshakeError: On entering: the request is no handshake, and is answered 426; or
                 the server is draining, and answers 503.
             RuntimeError: On entering: the request was accepted already.
+            TypeError: On entering: ``compression`` is no `Deflate`.
             ValueError: On entering: the client does not offer the subprotocol, or a header field
                 is malformed or the handshake's own.
 

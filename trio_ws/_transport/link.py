@@ -142,7 +142,8 @@ class Link:
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what the wire has read; see `WireOwner`."""
         self.bytes_received += len(data)
-        if self._deaf:
+        # After the end a line that is being cut may still bring something.
+        if self._deaf or self.over:
             return True
         engine, inbox = self.engine, self.inbox
         messages, size = engine.receive_messages(data, *inbox.room)
@@ -320,7 +321,12 @@ class Link:
     def abandon(self) -> None:
         """Throw away what was not received: nobody will ask for it."""
         self.inbox.end(self.error, discard=True)
-        self._unblock()
+        if self.over:
+            # Nor is a Close awaited among it, which would be a reason to inflate what is left.
+            self._deaf = True
+            self.wire.resume()
+        else:
+            self._unblock()
 
     def _end(self, closure: Closure) -> None:
         """Note how the connection ended, and stop all that depends on its being open."""
@@ -343,6 +349,9 @@ class Link:
     def _settle(self) -> None:
         """Note that nothing more can come from the peer."""
         self.over = True
+        if self.closure is not None and self.closure.own:
+            # See `abandon`.
+            self._deaf = True
         if self._over is not None:
             self._over.set()
         # Else, once no message is left among the raw bytes.

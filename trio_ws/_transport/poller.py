@@ -35,6 +35,10 @@ READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
 
 _MAX_BYTES = 4 * 1024 * 1024  # bytes read, and work counted, before all other tasks have their step
 
+_MAX_TIME = 0.005
+"""Seconds of serving before all other tasks have their step: what a byte costs is for its sender to
+choose, above all one that is inflated."""
+
 _MAX_FLUSHES = 256  # sockets written to before all other tasks have their step
 
 _GRACE = 10.0  # seconds in which what is left at the end of a run can say goodbye
@@ -191,15 +195,15 @@ class Poller:
     async def _poll(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._watcher.fileno())
-            now = trio.current_time()
+            began = trio.current_time()
             useless: set[int] = set()
             for fd, interest in self._watcher.ready():
-                if not self._serve_one(fd, interest, now):
+                if not self._serve_one(fd, interest, began):
                     useless.add(fd)
-                if self._read_in_round >= _MAX_BYTES:
+                if self._read_in_round >= _MAX_BYTES or trio.current_time() - began >= _MAX_TIME:
                     self._read_in_round = 0
                     await trio.lowlevel.checkpoint()
-                    now = trio.current_time()
+                    began = trio.current_time()
             self._read_in_round = 0
             if useless & self._useless:
                 self._watch_anew()

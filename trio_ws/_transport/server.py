@@ -235,7 +235,8 @@ async def serve(
 
     Raises:
         OSError: It cannot listen there.
-        TypeError: Neither a port nor listeners are given, or both.
+        TypeError: Neither a port nor listeners are given, or both; or ``compression`` is no
+            `Deflate`.
         ValueError: An origin, a host or a subprotocol is malformed.
 
     Cancellation:

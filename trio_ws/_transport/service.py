@@ -10,7 +10,7 @@ from typing import cast
 import trio
 import trio.abc
 
-from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
+from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies, check_compression
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import HostPolicy, Hosts
 from trio_ws._protocol.http import (
@@ -115,7 +115,7 @@ class Service:
         self._hosts = HostPolicy(hosts)
         self._proxies = None if proxies is None else Proxies(proxies)
         self._subprotocols = check_subprotocols(subprotocols)
-        self._compression = compression
+        self._compression = check_compression(compression)
         self._limits = limits
         self._keepalive = keepalive
         self._propagate = propagate

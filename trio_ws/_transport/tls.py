@@ -122,7 +122,12 @@ class TlsSession:
 
     def take_output(self) -> bytes:
         """Return them."""
-        return self._outgoing.read()
+        return self._take_all() if self._outgoing.pending else b""
+
+    def _take_all(self) -> bytes:
+        # Records are numbered, so the withheld ones have to leave before any other.
+        withheld, self._withheld = self._withheld, b""
+        return withheld + self._outgoing.read()
 
     def encrypt(
         self, buffers: Sequence[bytes | memoryview], enough: int
@@ -138,15 +143,11 @@ class TlsSession:
             something has to be read first, and then the same bytes have to be given again.
 
         Raises:
-            ssl.SSLError: The session has failed.
+            ssl.SSLError: The session has failed, and no output is left.
         """
-        sealed: list[bytes] = []
         count = 0
-        if self._outgoing.pending:
-            sealed.append(self._outgoing.read())
-        if self._withheld and buffers:
-            sealed.append(self._withheld)
-            self._withheld = b""
+        begins = self._outgoing.pending or (self._withheld and buffers)
+        sealed = [self._take_all()] if begins else []
         for data in buffers:
             with memoryview(data) as view:
                 for start in range(0, len(view), PIECE):
@@ -155,6 +156,11 @@ class TlsSession:
                     try:
                         count += self._object.write(view[start : start + PIECE])
                     except ssl.SSLWantReadError:
+                        enough = 0
+                    except ssl.SSLError:
+                        # The next call will fail as well; an alert that says why may leave first.
+                        if not sealed:
+                            raise
                         enough = 0
                     if self._outgoing.pending:
                         sealed.append(self._outgoing.read())

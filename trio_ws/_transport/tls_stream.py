@@ -74,6 +74,8 @@ class TlsStream(trio.abc.Stream):
         await self._send(b"".join(sealed))
         if not count:
             self._broken = True
+            if self.session.error is not None:
+                raise tls_broken(self.session.error)
             raise trio.BrokenResourceError("the peer asks for another TLS handshake")
         return count
 

@@ -21,6 +21,7 @@ from tests.torture.hostile import (
     LEFT,
     Fault,
     Hostile,
+    UnexpectedError,
     end_input,
     expect,
     handshake,
@@ -49,6 +50,8 @@ _ENDLESS = (
     (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"Cookie: " + b"a" * 4000 + b"\r\n"),
 )
 
+_STRIDE = 8  # bytes from one reset in an answer to the next
+
 _BODIES = (
     b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -60,6 +63,19 @@ async def _reset(hostile: Hostile) -> str:
     peer = await hostile.dial()
     await peer.send_bytes(HANDSHAKE[: hostile.step])
     await hostile.pause()
+    await peer.reset()
+    return LEFT
+
+
+async def _reset_in_the_answer(hostile: Hostile) -> str:
+    peer = await hostile.dial()
+    await peer.send_bytes(HANDSHAKE + frame(TEXT, b"hello") * 10)
+    left = hostile.step * _STRIDE
+    while left:
+        data = await peer.stream.receive_some(left)
+        if not data:
+            raise UnexpectedError("the server ended the line in its answer")
+        left -= len(data)
     await peer.reset()
     return LEFT
 
@@ -212,6 +228,7 @@ async def _read_on(peer: Peer) -> None:
 
 FAULTS = (
     Fault(name="handshake: reset at a byte", act=_reset, steps=len(HANDSHAKE) + 1),
+    Fault(name="handshake: reset in the answer", act=_reset_in_the_answer, steps=20),
     Fault(name="handshake: half-closed at a byte", act=_half_close, steps=len(HANDSHAKE) + 1),
     Fault(name="handshake: stalled at a byte", act=_stall, steps=len(HANDSHAKE), slow=True),
     Fault(name="handshake: slow loris", act=_trickle, steps=4, slow=True),

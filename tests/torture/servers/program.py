@@ -20,7 +20,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from tests.torture.servers import figures
-from tests.torture.settings import DESCRIPTORS, FIGURES, RELEASED, STOP, Times
+from tests.torture.settings import DESCRIPTORS, DRAIN, FIGURES, RELEASED, STOP, Times
 
 _PUSHED = "x" * 16 * 1024
 
@@ -123,6 +123,9 @@ class Serving:
     """Where it listens: without TLS, and with it."""
     what: str
     """What it is, in a few words."""
+    drain: Callable[[float], Awaitable[None]] | None = None
+    """Has all connections say goodbye, and gives their handlers so many seconds; None if it is
+    nothing that the library knows."""
     counts: Callable[[], Mapping[str, int]] = dict
     """What it says of itself; at the end all but the totals have to be as at the beginning."""
 
@@ -180,6 +183,10 @@ async def _main(
             if order.startswith(DESCRIPTORS):
                 count = order.removeprefix(DESCRIPTORS).strip()
                 _say(_limit_descriptors(int(count) if count else limit))
+            elif order == DRAIN:
+                if server.drain is not None:
+                    await server.drain(times.close)
+                _say(server.drain is not None)
             elif order == RELEASED:
                 task.works.release()
                 _say({})

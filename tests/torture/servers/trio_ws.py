@@ -72,8 +72,16 @@ async def serve(
             "streams": sum(each.streams for each in statistics),
         }
 
+    async def drain(grace: float) -> None:
+        async with trio.open_nursery() as draining:
+            for server in servers:
+                draining.start_soon(server.drain, grace)
+
     return program.Serving(
-        ports=(servers[0].port, servers[1].port), what=f"trio_ws, {_variant()}", counts=counts
+        ports=(servers[0].port, servers[1].port),
+        what=f"trio_ws, {_variant()}",
+        drain=drain,
+        counts=counts,
     )
 
 

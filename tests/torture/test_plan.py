@@ -7,8 +7,9 @@ import pytest
 
 from tests.torture.faults import FAULTS
 from tests.torture.hostile import LEFT, Fault, Hostile
+from tests.torture.outcome import Outcome
+from tests.torture.plan import ROUNDS_IN_A_LAP, Attack, rounds
 from tests.torture.report import render
-from tests.torture.soak import ROUNDS_IN_A_LAP, Attack, Outcome, rounds
 
 
 async def nothing(_: Hostile) -> str:
