@@ -143,11 +143,28 @@ def test_compressed_message_that_is_not_smaller_is_inflated() -> None:
 
 def test_compressed_bytes_are_bounded_too() -> None:
     message = assembly(max_message=1000, inflater=Inflater(AGREEMENT))
-    add(message, b"\x00\x00\x00\xff\xff" * 200, fin=False, step=2000)
-    add(message, b"\x00\x00\x00\xff\xff" * 200, fin=False, step=2000)
+    add(message, b"\x00\x00\x00\xff\xff" * 300, fin=False, step=2000)
+    add(message, b"\x00\x00\x00\xff\xff" * 300, fin=False, step=2000)
 
-    with pytest.raises(FrameError, match="larger than 1000 bytes"):
-        message.begin_frame(200, KEY, fin=True)
+    with pytest.raises(FrameError, match="compressed message is larger than 3024 bytes") as caught:
+        message.begin_frame(25, KEY, fin=True)
+
+    assert caught.value.code == 1009
+
+
+@pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH])
+def test_message_of_the_largest_size_may_be_flushed_every_few_bytes(flush: int) -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    pieces = [
+        compressor.compress(bytes([n % 251] * 7)) + compressor.flush(flush) for n in range(150)
+    ]
+    payload = b"".join(pieces)[: -len(TAIL)]
+    message = assembly(max_message=1050, inflater=Inflater(AGREEMENT))
+
+    add(message, payload, fin=True, step=100)
+
+    assert len(payload) > 1050
+    assert len(message.message()) == 1050
 
 
 def test_inflating_stops_when_the_budget_is_spent() -> None:
@@ -216,10 +233,10 @@ def test_text_may_be_cut_inside_of_a_character() -> None:
 
 def test_frame_of_the_limits_passes_the_check() -> None:
     check_frame(10, 3, 10, 3)
-    check_frame(10 + 1 + 1024, 3, 10, 3, compressed=True)
+    check_frame(2 * 10 + 1024, 3, 10, 3, compressed=True)
     with pytest.raises(FrameError):
         check_frame(11, 3, 10, 3)
     with pytest.raises(FrameError):
         check_frame(10, 4, 10, 3)
     with pytest.raises(FrameError):
-        check_frame(10 + 2 + 1024, 3, 10, 3, compressed=True)
+        check_frame(2 * 10 + 1025, 3, 10, 3, compressed=True)

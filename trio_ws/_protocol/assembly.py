@@ -13,8 +13,9 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 CHUNK = 32 * 1024
 """Bytes that come out of inflating at a time."""
 
-# Bytes on the wire that a compressed message may have beyond its size: DEFLATE adds 5 bytes to each
-# 16 KiB that it cannot compress, and some that do it badly add an eighth.
+# What a compressed message may have on the wire, beside the bytes it may have: DEFLATE adds 5 to
+# each block that it cannot compress, which is much where somebody flushes after every few bytes.
+_MAX_GROWTH = 2
 _EXCESS = 1024
 
 
@@ -233,8 +234,11 @@ def check_frame(
     Raises:
         FrameError: 1009.
     """
-    if size > (max_message * 1.125 + _EXCESS if compressed else max_message):
-        raise _too_large(max_message)
+    if not compressed:
+        if size > max_message:
+            raise _too_large(max_message)
+    elif size > (most := _MAX_GROWTH * max_message + _EXCESS):
+        raise FrameError(1009, f"compressed message is larger than {most} bytes")
     if fragments > max_fragments:
         raise FrameError(1009, f"message has more than {max_fragments} fragments")
 
