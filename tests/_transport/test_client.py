@@ -180,6 +180,11 @@ async def test_subprotocols_are_offered_and_the_servers_choice_is_known() -> Non
         ({"subprotocols": "chat"}, TypeError, "not one string"),
         ({"origin": "a\r\nb"}, ValueError, "control character"),
         ({"ssl_context": ssl.create_default_context()}, ValueError, "goes with a wss: URL"),
+        (
+            {"url": "wss://testserver/", "ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)},
+            ValueError,
+            "ssl_context is a server's",
+        ),
         ({"url": "http://testserver/"}, ValueError, "is no WebSocket URL"),
     ],
 )

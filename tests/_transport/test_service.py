@@ -716,6 +716,12 @@ async def test_a_malformed_host_is_refused() -> None:
             raise AssertionError
 
 
+async def test_a_clients_context_is_refused(tls: Tls) -> None:
+    with pytest.raises(ValueError, match="ssl_context is a client's"):
+        async with open_service(page, ssl_context=tls.client):
+            pass
+
+
 async def test_a_malformed_origin_is_refused() -> None:
     with pytest.raises(ValueError, match="is no origin"):
         async with open_service(page, origins=["testserver"]):

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from tests._transport.fakes import Tls, read_to_end
 from trio_ws._transport.endpoint import beneath_tls
-from trio_ws._transport.start_tls import start_tls
+from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.tls_stream import TlsStream
 from trio_ws.testing import stream_pair
 
@@ -47,6 +47,15 @@ async def serve(stream: trio.abc.Stream, context: ssl.SSLContext) -> None:
     async with await start_tls(stream, context) as secure:
         while data := await secure.receive_some():
             await secure.send_all(bytes(data).upper())
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_a_context_is_checked_for_the_side_it_is_for(server: bool, tls: Tls) -> None:
+    right, wrong = (tls.server, tls.client) if server else (tls.client, tls.server)
+
+    check_context(right, server=server)
+    with pytest.raises(ValueError, match=r"ssl_context is a (client|server)'s"):
+        check_context(wrong, server=server)
 
 
 async def test_both_sides_understand_each_other(

@@ -28,7 +28,7 @@ from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.lifetime import opened
 from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import check_subprotocols
-from trio_ws._transport.start_tls import start_tls
+from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut
 from trio_ws._transport.url import Target, parse_url
 from trio_ws._types import Headers, HeadersLike, Response
@@ -85,14 +85,17 @@ async def connect(
         HandshakeRejected: The server answered with HTTP; its status, headers and body are there.
         HandshakeError: Anything else that kept the connection from opening.
         TypeError: ``compression`` is no `Deflate`.
-        ValueError: The URL, a header or a subprotocol is malformed.
+        ValueError: The URL, a header or a subprotocol is malformed, or ``ssl_context`` is not for
+            this.
 
     Cancellation:
         The connection says goodbye with 1001, within `Limits.close_timeout`.
     """
     target = parse_url(url)
-    if ssl_context is not None and not target.secure:
-        raise ValueError("ssl_context goes with a wss: URL")
+    if ssl_context is not None:
+        if not target.secure:
+            raise ValueError("ssl_context goes with a wss: URL")
+        check_context(ssl_context, server=False)
     fields = _request_headers(target, headers, origin)
     offered = check_subprotocols(subprotocols)
     check_compression(compression)

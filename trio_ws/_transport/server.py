@@ -237,7 +237,8 @@ async def serve(
         OSError: It cannot listen there.
         TypeError: Neither a port nor listeners are given, or both; or ``compression`` is no
             `Deflate`.
-        ValueError: An origin, a host or a subprotocol is malformed.
+        ValueError: An origin, a host or a subprotocol is malformed, or ``ssl_context`` is a
+            client's.
 
     Cancellation:
         Listening stops. Handlers are cancelled, and their connections told goodbye with 1001,

@@ -36,7 +36,7 @@ from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, 
 from trio_ws._transport.interrupts import interruptible
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
-from trio_ws._transport.start_tls import start_tls
+from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut, half_close, write_all
 from trio_ws._types import Response, escaped, is_token
 
@@ -90,7 +90,8 @@ class Service:
         propagate: Let a handler's error out of `serve_stream`, for tests.
 
     Raises:
-        ValueError: An origin, a host or a subprotocol is malformed.
+        ValueError: An origin, a host or a subprotocol is malformed, or ``ssl_context`` is a
+            client's.
     """
 
     def __init__(
@@ -110,6 +111,8 @@ class Service:
     ) -> None:
         self._handler = handler
         self._background = background
+        if ssl_context is not None:
+            check_context(ssl_context, server=True)
         self._ssl_context = ssl_context
         self._origins = OriginPolicy(origins)
         self._hosts = HostPolicy(hosts)

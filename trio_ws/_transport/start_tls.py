@@ -1,4 +1,4 @@
-"""`start_tls`: puts TLS over a stream."""
+"""`start_tls`: puts TLS over a stream, and `check_context`: with the right kind of context."""
 
 import ssl
 
@@ -8,6 +8,27 @@ import trio.abc
 from trio_ws._transport.poller import can_poll
 from trio_ws._transport.tls import TlsSession
 from trio_ws._transport.tls_stream import TlsStream
+
+
+def check_context(context: ssl.SSLContext, *, server: bool) -> None:
+    """Check that a context is for this side.
+
+    Args:
+        context: A caller's.
+        server: Whether this side is the server.
+
+    Raises:
+        ValueError: It is for the other side only.
+    """
+    if server and context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            "ssl_context is a client's; ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), which "
+            "then loads the server's certificate, makes one for a server"
+        )
+    if not server and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError(
+            "ssl_context is a server's; ssl.create_default_context() makes one for a client"
+        )
 
 
 async def start_tls(
