@@ -216,6 +216,33 @@ async def test_a_peer_that_takes_some_bytes_in_time_is_not_stuck(
         assert bench.owner.stuck == 0
 
 
+async def test_a_write_that_leaves_whole_is_progress_although_the_next_does_not(
+    benches: Benches, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [True, False]
+
+    def write(_: int, data: bytes) -> int:
+        if not room.pop(0):
+            raise BlockingIOError
+        return len(data)
+
+    async with benches.open() as bench:
+        await bench.fill()
+        bench.write(b"next")
+
+        mock_clock.jump(19.9)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            patch.setattr(os, "writev", lambda fd, buffers: write(fd, b"".join(buffers)))
+            bench.wire.flush()
+        mock_clock.jump(0.2)
+        await wait_all_tasks_blocked()
+        bench.wire.abort()
+
+    assert room == []
+    assert bench.owner.stuck == 0
+
+
 async def test_a_peer_may_take_its_time_without_a_write_timeout(
     benches: Benches, mock_clock: MockClock
 ) -> None:

@@ -15,12 +15,15 @@ from tests.fakes import raw_frame
 from tests.fuzz.bounds import counted, held
 from tests.fuzz.haste import sample
 from tests.fuzz.implementations import IMPLEMENTATIONS, using
-from tests.fuzz.reference import Expected, expected
+from tests.fuzz.reference import Deflated, Expected, expected
 from tests.fuzz.splits import splits
+from trio_ws._config import Deflate
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.extensions import Agreement
+from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message, check_close
 
-CLIENT, CLOSING, TIGHT = 1, 2, 4
+CLIENT, CLOSING, TIGHT, COMPRESSED, NO_TAKEOVER = 1, 2, 4, 8, 16
 """What the bits of the first byte of an input for `frames` say."""
 
 # Bytes of the largest thing that is kept unparsed: a control frame.
@@ -37,14 +40,39 @@ class _Found:
     fault: CloseConnection | None
 
 
+def _settings(options: int) -> tuple[tuple[float, float], Deflated | None]:
+    """Return the limits, and how messages are compressed."""
+    if options & COMPRESSED:
+        # A few bytes may mean very many. The window is the largest: what refers beyond a smaller
+        # one is a fault or none, as the pieces have it.
+        deflated = Deflated(takeover=not options & NO_TAKEOVER)
+        return (300, 4) if options & TIGHT else (70_000, inf), deflated
+    return (300, 4) if options & TIGHT else (inf, inf), None
+
+
+def _agreement(deflated: Deflated) -> Agreement:
+    return Agreement(
+        send_window_bits=15,
+        send_context_takeover=True,
+        receive_window_bits=deflated.window_bits,
+        receive_context_takeover=deflated.takeover,
+        text="",
+        settings=Deflate(),
+    )
+
+
 class _Reader:
     """An engine, and what came out of it."""
 
     def __init__(self, options: int, seed: int = 0) -> None:
-        self.limits = (300, 4) if options & TIGHT else (inf, inf)
+        self.limits, self.deflated = _settings(options)
         max_message, max_fragments = self.limits
-        client = bool(options & CLIENT)
-        self.engine = Engine(client=client, max_message=max_message, max_fragments=max_fragments)
+        self.engine = Engine(
+            client=bool(options & CLIENT),
+            max_message=max_message,
+            max_fragments=max_fragments,
+            agreement=None if self.deflated is None else _agreement(self.deflated),
+        )
         if options & CLOSING:
             self.engine.send(CloseConnection(code=1000))
         self.found = _Found([], [], None, None)
@@ -75,12 +103,15 @@ class _Reader:
         """Take everything, in the way a link does that has room."""
         while True:
             messages, size = self.engine.messages(inf, inf)
-            assert size == sum(len(m.encode() if isinstance(m, str) else m) for m in messages)
+            assert size == sum(map(message_size, messages))
             self.found.messages += messages
             event = next(self.engine.events(), None)
-            if event is None:
+            if event is not None:
+                self._take(event)
+            elif self.engine.stalled:
+                self.engine.go_on()
+            else:
                 return
-            self._take(event)
 
 
 def _by_events(reader: _Reader, piece: bytes) -> None:
@@ -92,7 +123,9 @@ def _lent(reader: _Reader, piece: bytes) -> None:
     """Give bytes in a buffer that is used for other things afterwards, as the poller does."""
     buffer = bytearray(piece)
     with memoryview(buffer) as view:
-        reader.engine.receive_data(view, lent=True)
+        messages, size = reader.engine.receive_messages(view, 3, 1000)
+        assert (len(messages) <= 3, size) == (True, sum(map(message_size, messages)))
+        reader.found.messages += messages
         reader.read_on()
         reader.engine.keep()
     buffer[:] = b"\xff" * len(buffer)
@@ -126,12 +159,13 @@ def frames(data: bytes) -> None:
     control frame of what it could not parse; and it works in linear time.
     """
     options, stream = (data[0], data[1:]) if data else (0, b"")
-    limits = _Reader(options).limits
+    (max_message, max_fragments), deflated = _settings(options)
     wanted = expected(
         stream,
         client=bool(options & CLIENT),
-        max_message=limits[0],
-        max_fragments=limits[1],
+        max_message=max_message,
+        max_fragments=max_fragments,
+        deflated=deflated,
     )
     cuts = (*splits(stream), _at(stream, wanted.ends))
     for implementation, pieces, (way, seed) in sample(
@@ -159,7 +193,7 @@ def _read(reader: _Reader, pieces: list[bytes], way: _Way) -> None:
     else:
         assert not reader.engine.buffered
     # A growing buffer has an eighth of its size to spare; the last piece is kept until the next.
-    pending = min(reader.limits[0], size)
+    pending = reader.limits[0] if reader.deflated is not None else min(reader.limits[0], size)
     last = len(pieces[-1]) if pieces else 0
     assert held(reader.engine) <= 3000 + 1.25 * pending + last
 
@@ -173,13 +207,15 @@ def _compare(reader: _Reader, wanted: Expected, *, early: bool) -> None:
         # Control frames are seen in front of faults, and behind faults as well; and once a Close
         # is seen, a fault in front of it changes nothing any more.
         assert found.control[: len(wanted.control)] == wanted.control
-        if wanted.fault is None:
+        if not wanted.faults:
             assert (len(found.control), found.close) == (len(wanted.control), wanted.close)
         if found.close is not None:
             assert found.fault is None
             return
-    code = None if found.fault is None else int(found.fault.code)
-    assert code == wanted.fault
+    if found.fault is None:
+        assert not wanted.faults
+    else:
+        assert int(found.fault.code) in wanted.faults
     _end(reader)
 
 
@@ -195,6 +231,26 @@ def _end(reader: _Reader) -> None:
         except LocalProtocolError:
             continue
         raise AssertionError(f"{event} was sent after a Close")
+
+
+def deflate(data: bytes) -> None:
+    """What is to be inflated, behind one byte of options: as `frames`, without their headers.
+
+    Beside those of `frames` the options say whether it is text, and into how many messages and
+    fragments it is cut.
+    """
+    options, body = (data[0], data[1:]) if data else (0, b"")
+    opcode = 1 if options & CLIENT else 2
+    # Two messages, of which the second may refer to the first; and as many fragments.
+    cut = len(body) // 2 if options & CLOSING else 0
+    stream = b""
+    for message in (body[:cut], body[cut:]) if cut else (body,):
+        half = len(message) // 2 if options & 32 else len(message)
+        last = half == len(message)
+        key = bytes(4)
+        stream += raw_frame(opcode, message[:half], masked=True, fin=last, reserved=4, key=key)
+        stream += b"" if last else raw_frame(0, message[half:], masked=True, key=key)
+    frames(bytes((COMPRESSED | options & (TIGHT | NO_TAKEOVER),)) + stream)
 
 
 def close_payload(data: bytes) -> None:

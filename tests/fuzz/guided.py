@@ -3,11 +3,17 @@
 It is a process of its own because the fuzzer never returns.
 """
 
+import contextlib
+import io
 import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["h11", "idna", "trio_ws"]):
+# Else it names every module.
+with (
+    contextlib.redirect_stderr(io.StringIO()),
+    atheris.instrument_imports(include=["h11", "idna", "trio_ws"]),
+):
     from tests.fuzz.targets import TARGETS
 
 from tests.fuzz.haste import hurry

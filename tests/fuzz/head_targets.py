@@ -6,8 +6,8 @@ from ipaddress import ip_address
 from tests.fuzz.bounds import counted, held
 from tests.fuzz.haste import sample
 from tests.fuzz.splits import splits
-from trio_ws._config import TrustedProxies
-from trio_ws._protocol.extensions import read_answer
+from trio_ws._config import Deflate, TrustedProxies
+from trio_ws._protocol.extensions import Agreement, answer_offers, read_answer
 from trio_ws._protocol.forwarded import Address, ProxyPolicy, plain_address, said_secure
 from trio_ws._protocol.http import (
     Exchange,
@@ -232,6 +232,39 @@ def answer(data: bytes) -> None:
     ].strip(", \t")
     assert headers.get_all("Sec-WebSocket-Protocol") == ([] if chosen is None else [chosen])
     assert chosen is None or chosen in OFFERED
+
+
+def extensions(data: bytes) -> None:
+    """Extension headers, a line each: an agreement that both sides understand, or none."""
+    values = data.decode("latin-1").split("\n")
+    for settings in (Deflate(), Deflate(receive_window_bits=15, send_context_takeover=False)):
+        with counted(limit=500 + 60 * len(data)):
+            agreed = answer_offers(values, settings)
+        if agreed is not None:
+            _check_agreement(agreed, settings)
+        try:
+            with counted(limit=500 + 60 * len(data)):
+                chosen = read_answer(values, settings)
+        except UpgradeError as error:
+            assert str(error).isprintable()
+            assert len(str(error)) <= 500
+            continue
+        if chosen is not None:
+            assert chosen.send_window_bits <= settings.send_window_bits
+            assert 9 <= chosen.receive_window_bits <= 15
+            assert chosen.settings is settings
+
+
+def _check_agreement(agreed: Agreement, settings: Deflate) -> None:
+    """See that a client that can do everything understands the same of what was answered."""
+    able = Deflate(send_window_bits=15, receive_window_bits=15)
+    chosen = read_answer([agreed.text], able)
+    assert chosen is not None
+    assert agreed.send_window_bits <= settings.send_window_bits
+    assert agreed.send_window_bits <= chosen.receive_window_bits
+    assert chosen.send_window_bits <= agreed.receive_window_bits
+    assert agreed.send_context_takeover == chosen.receive_context_takeover
+    assert agreed.receive_context_takeover == chosen.send_context_takeover
 
 
 def proxy_header(data: bytes) -> None:

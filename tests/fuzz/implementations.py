@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 from tests._protocol.implementations import BUILT, compiled
-from trio_ws._protocol import engine, frames
+from trio_ws._protocol import assembly, engine, frames
 from trio_ws._protocol.frames import python_serialise, python_split
 from trio_ws._protocol.masking import python_mask, python_mask_in_place
 
@@ -21,7 +21,7 @@ _TWINS = (python_mask, python_mask_in_place, python_serialise, python_split)
 def using(implementation: Implementation) -> Generator[None, None, None]:
     """Have the engine use one implementation within a block."""
     changed: list[tuple[object, str, object]] = []
-    modules: tuple[object, ...] = (engine, frames)
+    modules: tuple[object, ...] = (assembly, engine, frames)
     for twin in _TWINS:
         name = twin.__name__.removeprefix("python_")
         for module in modules:

@@ -4,7 +4,9 @@ It is given the whole stream at once, and knows neither buffers nor speed; so th
 that could be wrong. The engine is held against it.
 """
 
+import contextlib
 import re
+import zlib
 from dataclasses import dataclass, field
 from math import inf
 
@@ -36,8 +38,8 @@ class Expected:
     """Messages, pings and pongs, in order."""
     close: tuple[int, str] | None = None
     """The code and the reason of the peer's Close."""
-    fault: int | None = None
-    """The code with which the peer is to be refused."""
+    faults: set[int] = field(default_factory=set)
+    """The code with which the peer is to be refused, or codes where either is right."""
     ends: list[int] = field(default_factory=list)
     """Where each frame ends."""
 
@@ -58,11 +60,19 @@ class Expected:
         return [each for each in self.events if isinstance(each, (Ping, Pong))]
 
 
+@dataclass(frozen=True)
+class Deflated:
+    """How messages are compressed (RFC 7692)."""
+
+    window_bits: int = 15
+    takeover: bool = True
+
+
 class _FaultError(Exception):
     """The peer is to be refused."""
 
-    def __init__(self, code: int) -> None:
-        self.code = code
+    def __init__(self, *codes: int) -> None:
+        self.codes = set(codes)
 
 
 class _CutError(Exception):
@@ -70,7 +80,12 @@ class _CutError(Exception):
 
 
 def expected(
-    stream: bytes, *, client: bool, max_message: float = inf, max_fragments: float = inf
+    stream: bytes,
+    *,
+    client: bool,
+    max_message: float = inf,
+    max_fragments: float = inf,
+    deflated: Deflated | None = None,
 ) -> Expected:
     """Tell what a stream means to the client or to the server.
 
@@ -79,12 +94,13 @@ def expected(
         client: Whether the client receives it.
         max_message: Bytes of a message, above which the peer is refused.
         max_fragments: Frames of a message, above which the peer is refused.
+        deflated: How messages may be compressed.
     """
-    meaning = _Meaning(max_message, max_fragments)
+    meaning = _Meaning(max_message, max_fragments, deflated)
     position = 0
     try:
         while position < len(stream) and meaning.found.close is None:
-            first, length, body = _header(stream, position, client=client)
+            first, length, body = _header(stream, position, client=client, deflated=deflated)
             payload = _unmasked(stream, body, length, client=client)
             position = body + length
             meaning.found.ends.append(position)
@@ -94,19 +110,21 @@ def expected(
             else:
                 meaning.add_data(first, payload, length, whole=whole)
     except _FaultError as fault:
-        meaning.found.fault = fault.code
+        meaning.found.faults = fault.codes
     except _CutError:
         pass
     return meaning.found
 
 
 class _Meaning:
-    def __init__(self, max_message: float, max_fragments: float) -> None:
+    def __init__(self, max_message: float, max_fragments: float, deflated: Deflated | None) -> None:
         self.found = Expected()
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._opcode = 0
         self._payloads: list[bytes] = []
+        self._inflater = None if deflated is None else _Inflater(deflated, max_message)
+        self._compressed = False
 
     def add_control(self, opcode: int, payload: bytes, *, whole: bool) -> None:
         if not whole:
@@ -121,30 +139,87 @@ class _Meaning:
         opcode, last = first & 15, first >= 128
         if (opcode == 0) is not bool(self._opcode):
             raise _FaultError(1002)
+        if opcode:
+            self._opcode, self._compressed = opcode, first & 0x40 > 0
         size = sum(map(len, self._payloads)) + length
-        if size > self._max_message or len(self._payloads) + 1 > self._max_fragments:
+        # What was compressed badly may be larger than what comes out of it.
+        allowed = self._max_message * 2 + 1024 if self._compressed else self._max_message
+        if size > allowed or len(self._payloads) + 1 > self._max_fragments:
             raise _FaultError(1009)
-        self._opcode = self._opcode or opcode
         self._payloads.append(payload)
-        content = b"".join(self._payloads)
-        if self._opcode == _TEXT:
-            pattern = _WHOLE_TEXT if whole and last else _TEXT_SO_FAR
-            if not pattern.fullmatch(content):
-                raise _FaultError(1007)
-        if whole and last:
-            text = self._opcode == _TEXT
+        self._add_content(b"".join(self._payloads), whole=whole and last)
+
+    def _add_content(self, content: bytes, *, whole: bool) -> None:
+        text = self._opcode == _TEXT
+        too_large = False
+        if self._compressed:
+            assert self._inflater is not None
+            content = self._inflater.inflate(content, whole=whole)
+            too_large = len(content) > self._max_message
+        pattern = _WHOLE_TEXT if whole and not too_large else _TEXT_SO_FAR
+        no_text = text and not pattern.fullmatch(content)
+        if too_large:
+            # Which of the two is seen first depends on the pieces.
+            raise _FaultError(1009, *([1007] if no_text else []))
+        if no_text:
+            raise _FaultError(1007)
+        if whole:
             event = TextMessage(data=content.decode()) if text else BytesMessage(data=content)
             self.found.events.append(event)
             self._opcode, self._payloads = 0, []
 
 
-def _header(stream: bytes, start: int, *, client: bool) -> tuple[int, int, int]:
+class _Inflater:
+    def __init__(self, deflated: Deflated, max_message: float) -> None:
+        self._deflated = deflated
+        self._limit = 0 if max_message == inf else int(max_message) + 1
+        self._state = zlib.decompressobj(-deflated.window_bits)
+
+    def inflate(self, data: bytes, *, whole: bool) -> bytes:
+        """Inflate a message, or as much of it as is here; no more than one byte too many."""
+        # RFC 7692 §7.2.2.
+        rest = data + b"\0\0\xff\xff" if whole else data
+        state, content, ended = self._state.copy(), b"", False
+        while rest:
+            limit = self._limit - len(content) if self._limit else 0
+            before = state.copy()
+            try:
+                content += state.decompress(rest, limit)
+            except zlib.error:
+                # When too much has come out before, it depends on the pieces what is seen first.
+                size = len(content) + _size_before_error(before, rest)
+                codes = (1007, 1009) if self._limit and size >= self._limit else (1007,)
+                raise _FaultError(*codes) from None
+            if not state.eof or (self._limit and len(content) >= self._limit):
+                break
+            # RFC 7692 §7.2.3.4: a block may say that it is the last one.
+            rest, ended = state.unused_data, True
+            state = zlib.decompressobj(-self._deflated.window_bits)
+        if whole:
+            fresh = ended or not self._deflated.takeover
+            self._state = zlib.decompressobj(-self._deflated.window_bits) if fresh else state
+        return content
+
+
+def _size_before_error(state: "zlib._Decompress", data: bytes) -> int:
+    size = 0
+    with contextlib.suppress(zlib.error):
+        for index in range(len(data)):
+            size += len(state.decompress(data[index : index + 1]))
+    return size
+
+
+def _header(
+    stream: bytes, start: int, *, client: bool, deflated: Deflated | None
+) -> tuple[int, int, int]:
     """Read a header (RFC 6455 §5.2): its first byte, the length, where the payload begins."""
     header = stream[start:]
     first = header[0]
     known = first & 15 in {0, _TEXT, _BINARY, _CLOSE, _PING, _PONG}
     fragmented_control = first & 15 >= _CLOSE and first < 128
-    if first & 0x70 or not known or fragmented_control:
+    # RFC 7692 §6.1: the bit stands in the first frame of a message.
+    sound = 0x40 if deflated is not None and first & 15 in {_TEXT, _BINARY} else 0
+    if first & 0x70 & ~sound or not known or fragmented_control:
         raise _FaultError(1002)
     if len(header) < 2:
         raise _CutError

@@ -4,11 +4,12 @@ Each known hazard that can be written as an input is among them: what made other
 fall over, lose their place, or take long. What fuzzing found is in `corpus` beside this file.
 """
 
+import zlib
 from collections.abc import Mapping
 
 from tests._protocol.proxy_headers import extra, proxy_header, tcp_addresses, unix_addresses
 from tests.fakes import raw_frame
-from tests.fuzz.frame_targets import CLIENT, CLOSING, TIGHT
+from tests.fuzz.frame_targets import CLIENT, CLOSING, COMPRESSED, NO_TAKEOVER, TIGHT
 from tests.fuzz.head_targets import KEY, MAX_HEAD
 from trio_ws._protocol.proxy_header import crc32c
 from trio_ws._protocol.upgrade import accept_key
@@ -182,6 +183,78 @@ _UPGRADES = {
     b"Sec-WebSocket-Protocol: a, a",
 }
 
+
+def _deflated(*messages: bytes, final: bool = False) -> list[bytes]:
+    """Compress messages that refer to each other; or each ends with a block that is the last."""
+    compressor = zlib.compressobj(wbits=-15)
+    if final:
+        return [zlib.compress(each, wbits=-15) for each in messages]
+    return [
+        (compressor.compress(each) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4] for each in messages
+    ]
+
+
+_COMPRESSED = {
+    "messages that refer to each other": b"".join(
+        _frame(_TEXT, each, reserved=4) for each in _deflated(b"Hello, hello", b"Hello, hello")
+    ),
+    "compressed and not": _frame(_TEXT, _deflated(b"a")[0], reserved=4) + _frame(_TEXT, b"b"),
+    "in fragments": _frame(_TEXT, _deflated(b"Hello")[0][:3], fin=False, reserved=4)
+    + _frame(_PING)
+    + _frame(_CONT, _deflated(b"Hello")[0][3:]),
+    "bit in a continuation": _frame(_TEXT, fin=False, reserved=4) + _frame(_CONT, reserved=4),
+    "bit in a control frame": _frame(_PING, reserved=4),
+    "empty": _frame(_TEXT, b"\0", reserved=4) + _frame(_BINARY, reserved=4),
+    "final block": _frame(_BINARY, _deflated(b"Hello", final=True)[0], reserved=4) * 2,
+    "bomb": _frame(_BINARY, _deflated(bytes(500_000))[0], reserved=4),
+    "what cannot be inflated": _frame(_BINARY, b"\xff", reserved=4),
+    "compressed text that is no text": _frame(_TEXT, _deflated(b"\xff")[0], reserved=4),
+    "much larger than what comes out": _frame(_BINARY, b"\0\0\0\xff\xff" * 320, reserved=4),
+    "as large as may be": _frame(_BINARY, bytes(1624), reserved=4),
+    "larger than may be": _frame(_BINARY, bytes(1625), reserved=4),
+}
+
+_DEFLATES = {
+    "hello": bytes((0,)) + _deflated(b"Hello, hello")[0],
+    "text": bytes((CLIENT,)) + _deflated("até logo".encode() * 9)[0],
+    "two messages": bytes((CLOSING,)) + b"".join(_deflated(b"Hello", b"Jello")),
+    "two that refer to nothing": bytes((CLOSING | NO_TAKEOVER,)) + _deflated(b"abcd" * 300)[0] * 2,
+    "fragments": bytes((32,)) + _deflated(b"Hello, hello")[0],
+    "final blocks": bytes((0,)) + b"".join(_deflated(b"a", b"b", b"", final=True)),
+    "nothing but final blocks": bytes((0,)) + b"\x03\0" * 300,
+    "stored": bytes((0,)) + b"\0\x05\0\xfa\xffHello\0",
+    "stored that is cut": bytes((0,)) + b"\0\xff\0\0\xff",
+    "bomb": bytes((0,)) + _deflated(bytes(500_000))[0],
+    "bomb, tight": bytes((TIGHT,)) + _deflated(bytes(5000))[0],
+    "as large as it may be": bytes((0,)) + _deflated(bytes(70_000))[0],
+    "one byte too large": bytes((0,)) + _deflated(bytes(70_001))[0],
+    "as large as it may be, tight": bytes((TIGHT | 32,)) + _deflated(bytes(300))[0],
+    "one byte too large, tight": bytes((TIGHT | 32,)) + _deflated(bytes(301))[0],
+    "in several pieces": bytes((0,)) + _deflated(bytes(range(256)) * 200)[0],
+    "final block and another": bytes((0,))
+    + _deflated(b"Hello", final=True)[0]
+    + _deflated(b"Jello")[0],
+    "far back": bytes((NO_TAKEOVER,)) + _deflated(b"Hello" + bytes(2000) + b"Hello")[0],
+}
+
+_OFFERS = {
+    each: each.encode()
+    for each in (
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; client_max_window_bits=8; server_max_window_bits=8",
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        'permessage-deflate; server_max_window_bits="10"',
+        "permessage-deflate; server_max_window_bits=010, permessage-deflate",
+        "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; client_max_window_bits; client_max_window_bits",
+        "permessage-deflate; unknown, x-webkit-deflate-frame",
+        'a; b="c\\"d, permessage-deflate"',
+        "permessage-deflate;;",
+        "permessage-deflate\npermessage-deflate; server_no_context_takeover=1",
+    )
+} | {"commas": b"," * 1000, "semicolons": b"a" + b";a" * 700, "backslashes": b'a;b="' + b"\\" * 999}
+
 _ACCEPTS = {
     name: b"Upgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Accept: "
     + accept_key(KEY).encode()
@@ -303,12 +376,19 @@ SEEDS: Mapping[str, Mapping[str, bytes]] = {
     "answer": _ACCEPTS,
     "authority": _AUTHORITIES,
     "close_payload": _CLOSES,
+    "deflate": _DEFLATES,
+    "extensions": _OFFERS,
     "forwarded": _FORWARDED,
     "frames": {
         **{name: bytes((0,)) + stream for name, stream in _STREAMS.items()},
         **{f"{name}, tight": bytes((TIGHT,)) + stream for name, stream in _STREAMS.items()},
         **{f"{name}, closing": bytes((CLOSING,)) + stream for name, stream in _STREAMS.items()},
         **{name: bytes((CLIENT,)) + stream for name, stream in _PLAIN.items()},
+        **{name: bytes((COMPRESSED,)) + stream for name, stream in _COMPRESSED.items()},
+        **{
+            f"{name}, tight": bytes((COMPRESSED | NO_TAKEOVER | TIGHT,)) + stream
+            for name, stream in _COMPRESSED.items()
+        },
     },
     "hosts": _HOSTS,
     "origin": _ORIGINS,
@@ -350,6 +430,16 @@ WORDS: Mapping[str, tuple[bytes, ...]] = {
     "answer": _TOKENS,
     "authority": _NAMES,
     "close_payload": (b"\x03\xe8", b"\x0f\xa0", b"\xf0\x9f\xa6\x9c"),
+    "deflate": (b"\0\0\xff\xff", b"\x03\0", b"\0\x01\0\xfe\xffa", b"\xf0\x9f\xa6\x9c"),
+    "extensions": (
+        b"permessage-deflate",
+        b"; client_max_window_bits",
+        b"; server_max_window_bits=",
+        b"; client_no_context_takeover",
+        b"; server_no_context_takeover",
+        b'="15"',
+        b"=8",
+    ),
     "forwarded": (b"X-Forwarded-For: ", b"X-Forwarded-Proto: ", b"10.0.0.1", b"::ffff:", b"https"),
     "frames": (
         b"\x81\x80\0\0\0\0",

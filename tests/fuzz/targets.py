@@ -8,9 +8,10 @@ limits, no more work than is linear in the input, and a meaning that does not de
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tests.fuzz.frame_targets import close_payload, frames
+from tests.fuzz.frame_targets import close_payload, deflate, frames
 from tests.fuzz.head_targets import (
     answer,
+    extensions,
     forwarded,
     proxy_header,
     request_head,
@@ -27,6 +28,8 @@ TARGETS: Mapping[str, Target] = {
         answer,
         authority,
         close_payload,
+        deflate,
+        extensions,
         forwarded,
         frames,
         hosts,

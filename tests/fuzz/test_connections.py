@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 import trio_ws
 from tests.fuzz.implementations import IMPLEMENTATIONS, Implementation, using
-from trio_ws import Connection, ConnectionClosed, Keepalive, Limits, Request
+from trio_ws import Connection, ConnectionClosed, Deflate, Keepalive, Limits, Request
 from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message
 from trio_ws.testing import FaultyStream, connection_pair
@@ -320,19 +320,44 @@ LIMITS = st.builds(
 SILENT = Keepalive(interval=math.inf)
 
 
-def in_memory(limits: Limits, seed: int, split: int | None, delay: float) -> Opened:
+COMPRESSION = st.none() | st.builds(
+    Deflate, send_context_takeover=st.booleans(), min_size=st.sampled_from([1, 128])
+)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A line in memory, and what it is like."""
+
+    limits: Limits
+    compression: Deflate | None
+    seed: int
+    split: int | None
+    delay: float
+
     @asynccontextmanager
-    async def opened() -> AsyncGenerator[World, None]:
+    async def opened(self) -> AsyncGenerator[World, None]:
         streams: list[FaultyStream] = []
 
         def wrap(stream: trio.abc.Stream) -> FaultyStream:
-            streams.append(FaultyStream(stream, seed=seed, split=split, delay=delay))
-            return streams[0]
+            network = FaultyStream(stream, seed=self.seed, split=self.split, delay=self.delay)
+            streams.append(network)
+            return network
 
-        async with connection_pair(limits=limits, keepalive=SILENT, wrap=wrap) as pair:
+        async with connection_pair(
+            limits=self.limits, compression=self.compression, keepalive=SILENT, wrap=wrap
+        ) as pair:
             yield World(*pair, streams[0], tick=1000)
 
-    return opened
+
+MEMORY = st.builds(
+    Memory,
+    LIMITS,
+    COMPRESSION,
+    st.integers(0, 1000),
+    st.sampled_from([None, 30, 1000]),
+    st.sampled_from([0, 0.001]),
+)
 
 
 @asynccontextmanager
@@ -381,18 +406,9 @@ def test_connections_in_memory_lose_nothing(
     implementation: Implementation, *, closes: bool
 ) -> None:
     @FUZZED
-    @given(
-        programs([0, 0.1, 1, 30], closes=closes),
-        LIMITS,
-        st.integers(0, 1000),
-        st.sampled_from([None, 30, 1000]),
-        st.sampled_from([0, 0.001]),
-    )
-    def nothing_is_lost(
-        program: list[Action], limits: Limits, seed: int, split: int | None, delay: float
-    ) -> None:
-        opened = in_memory(limits, seed, split, delay)
-        trio.run(run, opened, program, 100_000, clock=MockClock(autojump_threshold=0))
+    @given(programs([0, 0.1, 1, 30], closes=closes), MEMORY)
+    def nothing_is_lost(program: list[Action], memory: Memory) -> None:
+        trio.run(run, memory.opened, program, 100_000, clock=MockClock(autojump_threshold=0))
 
     with using(implementation):
         nothing_is_lost()

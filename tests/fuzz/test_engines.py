@@ -28,8 +28,11 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.fakes import raw_frame
 from tests.fuzz.implementations import IMPLEMENTATIONS, Implementation, using
+from trio_ws._config import Deflate
 from trio_ws._protocol.engine import Engine
-from trio_ws._protocol.frames import LARGE
+from trio_ws._protocol.extensions import Agreement, answer_offers, make_offer, read_answer
+from trio_ws._protocol.frames import DEFLATED, LARGE
+from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message
 
 MAX_MESSAGE, MAX_FRAGMENTS = 70_000, 6
@@ -46,6 +49,12 @@ SIZES = st.sampled_from([125, 126, 127, LARGE - 1, LARGE, 65535, 65536])
 # Pings, for whoever takes the payload of a message for frames.
 DECOY = raw_frame(PING, masked=False) * 40
 MESSAGES = SMALL | st.just(DECOY) | SIZES.map(bytes) | SIZES.map("x".__mul__)
+COMPRESSION = st.none() | st.builds(
+    Deflate,
+    send_window_bits=st.sampled_from([9, 15]),
+    send_context_takeover=st.booleans(),
+    min_size=st.sampled_from([1, 100]),
+)
 PAYLOADS = st.binary(max_size=4) | st.just(bytes(125))
 CODES = st.sampled_from([1000, 1001, 1005, 1011, 3000, 4999])
 PIECES = st.integers(0, 12) | st.sampled_from([130, 1000, 20_000, 10**6])
@@ -110,11 +119,25 @@ class Line:
         return 0
 
 
+def agreed(settings: Deflate | None) -> tuple[Agreement | None, Agreement | None]:
+    """Return what a client and a server of some settings agree on, as each of them sees it."""
+    if settings is None:
+        return None, None
+    answer = answer_offers([make_offer(settings)], settings)
+    assert answer is not None
+    return read_answer([answer.text], settings), answer
+
+
 class Side:
     """An engine, its line to the other one, and what came over the line from there."""
 
-    def __init__(self, *, client: bool) -> None:
-        self.engine = Engine(client=client, max_message=MAX_MESSAGE, max_fragments=MAX_FRAGMENTS)
+    def __init__(self, agreement: Agreement | None, *, client: bool) -> None:
+        self.engine = Engine(
+            client=client,
+            max_message=MAX_MESSAGE,
+            max_fragments=MAX_FRAGMENTS,
+            agreement=agreement,
+        )
         self.line = Line()
         self.fragments: list[Message] = []
         self.size_of_fragments = 0
@@ -135,9 +158,10 @@ class Side:
 
 
 class EnginePair(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
-        self.client, self.server = Side(client=True), Side(client=False)
+    @initialize(settings=COMPRESSION)
+    def begin(self, settings: Deflate | None) -> None:
+        of_client, of_server = agreed(settings)
+        self.client, self.server = Side(of_client, client=True), Side(of_server, client=False)
 
     def pair(self, name: Name) -> tuple[Side, Side]:
         """Return a side and the other one."""
@@ -145,17 +169,17 @@ class EnginePair(RuleBasedStateMachine):
             return self.client, self.server
         return self.server, self.client
 
-    @rule(name=SIDES, message=MESSAGES)
-    def send(self, name: Name, message: Message) -> None:
+    @rule(name=SIDES, message=MESSAGES, compress=st.sampled_from([None, True, False]))
+    def send(self, name: Name, message: Message, compress: bool | None) -> None:
         side, _ = self.pair(name)
         if side.state is not OPEN or side.fragments:
             with pytest.raises(LocalProtocolError):
-                side.engine.send_message(message)
+                side.engine.send_message(message, compress)
             return
-        made = side.engine.send_message(message)
+        made = side.engine.send_message(message, compress)
         frame = b"".join(made) if isinstance(made, tuple) else made
         side.line.put(frame)
-        side.note(message, len(frame), plain=True)
+        side.note(message, len(frame), plain=not frame[0] & DEFLATED)
 
     @rule(name=SIDES, message=SMALL, last=st.booleans())
     def send_fragment(self, name: Name, message: Message, *, last: bool) -> None:
@@ -225,9 +249,12 @@ class EnginePair(RuleBasedStateMachine):
         line.arrived += len(piece)
         before = side.engine.buffered
         with memoryview(piece) as view:
-            side.engine.receive_data(view, lent=lent)
-            ignored = side.saw_close or side.saw_fault
-            assert side.engine.buffered == before + (0 if ignored else len(piece))
+            if lent and steps:
+                self.receive_run(name, view, steps[0][1])
+            else:
+                side.engine.receive_data(view, lent=lent)
+                ignored = side.saw_close or side.saw_fault
+                assert side.engine.buffered == before + (0 if ignored else len(piece))
             for step, count in steps:
                 self.take(name, step, count)
             side.engine.keep()
@@ -241,6 +268,9 @@ class EnginePair(RuleBasedStateMachine):
     def take_all(self, name: Name) -> None:
         side, other = self.pair(name)
         self.take_events(name, side.engine.events())
+        while side.engine.stalled:
+            side.engine.go_on()
+            self.take_events(name, side.engine.events())
         if side.saw_close or side.saw_fault:
             assert side.engine.buffered == 0
         elif other.line.broken is None and not other.said_close:
@@ -255,16 +285,36 @@ class EnginePair(RuleBasedStateMachine):
             events = engine.events() if step == "events" else engine.early_control()
             self.take_events(name, itertools.islice(events, count))
 
+    def receive_run(self, name: Name, piece: memoryview, count: int) -> None:
+        """Give an engine bytes and take the messages they begin with, in one call."""
+        side, _ = self.pair(name)
+        ignored = side.saw_close or side.saw_fault
+        before = side.engine.buffered + (0 if ignored else len(piece))
+        run = side.engine.receive_messages(piece, count, inf)
+        self.check_run(name, before, run, count, inf)
+
     def take_run(self, name: Name, max_count: float, max_bytes: float) -> None:
-        side, other = self.pair(name)
+        side, _ = self.pair(name)
         before = side.engine.buffered
-        messages, size = side.engine.messages(max_count, max_bytes)
+        run = side.engine.messages(max_count, max_bytes)
+        self.check_run(name, before, run, max_count, max_bytes)
+
+    def check_run(
+        self,
+        name: Name,
+        before: int,
+        run: tuple[list[Message], int],
+        max_count: float,
+        max_bytes: float,
+    ) -> None:
+        side, other = self.pair(name)
+        messages, size = run
         sent = other.line.messages[side.messages : side.messages + len(messages)]
         side.messages += len(messages)
         assert messages == [each.message for each in sent]
         assert all(each.plain for each in sent)
         assert before - side.engine.buffered == sum(each.size for each in sent)
-        sizes = [len(m.encode() if isinstance(m, str) else m) for m in messages]
+        sizes = [message_size(message) for message in messages]
         assert (size, len(messages) <= max_count) == (sum(sizes), True)
         assert sum(sizes[:-1]) < max_bytes or not messages
 

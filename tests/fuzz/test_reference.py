@@ -4,7 +4,7 @@ import pytest
 from wsproto.events import BytesMessage, Ping, Pong, TextMessage
 
 from tests.fakes import raw_frame
-from tests.fuzz.reference import expected
+from tests.fuzz.reference import Deflated, expected
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0) -> bytes:
@@ -22,7 +22,7 @@ def test_messages_and_control_frames_are_read_in_order() -> None:
         Pong(),
         BytesMessage(data=b""),
     ]
-    assert (found.close, found.fault) == ((1000, "bye"), None)
+    assert (found.close, found.faults) == ((1000, "bye"), set())
     assert (found.messages, found.control) == (["ab", b""], [Ping(payload=b"1"), Pong()])
 
 
@@ -50,7 +50,7 @@ def test_messages_and_control_frames_are_read_in_order() -> None:
     ],
 )
 def test_fault_is_found(stream: bytes, fault: int) -> None:
-    assert expected(stream, client=False, max_message=10, max_fragments=3).fault == fault
+    assert expected(stream, client=False, max_message=10, max_fragments=3).faults == {fault}
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,21 @@ def test_fault_is_found(stream: bytes, fault: int) -> None:
 def test_what_is_not_whole_means_nothing_yet(stream: bytes) -> None:
     found = expected(stream, client=False)
 
-    assert (found.events, found.close, found.fault) == ([], None, None)
+    assert (found.events, found.close, found.faults) == ([], None, set())
 
 
 def test_ends_of_frames_are_told() -> None:
     assert expected(frame(1, b"abc") + frame(2), client=False).ends == [9, 15]
+
+
+def test_compressed_messages_are_inflated_in_their_context() -> None:
+    # RFC 7692 §7.2.3.2: the second message refers to the first.
+    hello = bytes.fromhex("f248cdc9c90700")
+    again = bytes.fromhex("f200110000")
+    stream = frame(1, hello, reserved=4) + frame(1, again, reserved=4)
+
+    assert expected(stream, client=False, deflated=Deflated()).messages == ["Hello", "Hello"]
+    forgetful = expected(stream, client=False, deflated=Deflated(takeover=False))
+    assert (forgetful.messages, forgetful.faults) == (["Hello"], {1007})
+    assert expected(stream, client=False, max_message=4, deflated=Deflated()).faults == {1009}
+    assert expected(stream, client=False).faults == {1002}

@@ -15,6 +15,8 @@ import trio
 from tests.programs import Program, running
 from tests.torture.settings import DESCRIPTORS, DRAIN, FIGURES, RELEASED, STOP
 
+_WORDS = 8  # lines of a server's last words that are told
+
 
 class ServerError(Exception):
     """The server is gone, or does not answer; the text says what it said last."""
@@ -72,7 +74,7 @@ class Server:
         try:
             return json.loads(await self._program.hear())
         except AssertionError:
-            raise ServerError(f"the server has ended: {self._last_words()}") from None
+            raise ServerError(f"the server has ended: {self.last_words()}") from None
         except trio.TooSlowError:
             raise ServerError("the server does not answer") from None
 
@@ -81,7 +83,7 @@ class Server:
             try:
                 await self._program.type(order + "\n")
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                raise ServerError(f"the server has ended: {self._last_words()}") from None
+                raise ServerError(f"the server has ended: {self.last_words()}") from None
             return await self._hear()
 
     async def start(self) -> None:
@@ -124,9 +126,10 @@ class Server:
         await self._program.hear_all()
         return self._program.status
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """Return what it has said on its standard error stream, the end of it."""
         spoken = [line for line in self._program.errors.splitlines() if any(map(str.isalpha, line))]
-        return " / ".join(spoken[-3:]) or "it said nothing"
+        return " / ".join(spoken[-_WORDS:]) or "it said nothing"
 
 
 @asynccontextmanager

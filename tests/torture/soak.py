@@ -294,7 +294,8 @@ class Soak:
         if remains:
             self._note("left", f"left behind when the server had stopped: {', '.join(remains)}")
         if status != 0:
-            self._note("end", f"the server's exit status is {status}")
+            words = self._server.last_words()
+            self._note("end", f"the server's exit status is {status}: {words}")
 
     async def _stay(self, path: str, entered: trio.Event, *, secure: bool) -> None:
         hostile = Hostile(self._target, step=0, secure=secure, random=self._random)

@@ -271,7 +271,9 @@ mask_in_place(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObjec
     }
     apply_mask(data.buf, data.buf, (size_t)data.len, key, offset);
     PyBuffer_Release(&data);
-    Py_RETURN_NONE;
+    /* Not Py_RETURN_NONE: from 3.12 on it takes None for immortal, and counts nothing, also where
+       the binary is for versions that do count. */
+    return Py_NewRef(Py_None);
 }
 
 /* Writing frames */

@@ -209,11 +209,11 @@ class SocketWire(Wire):
         except BlockingIOError:
             return False
         self._outgoing.written(count)
+        if self._entry is not None:
+            self._progress = trio.current_time()
         if count == len(buffers[0]) and len(buffers) == 1:
             self._unwritten = ()
             return True
-        if self._entry is not None:
-            self._progress = trio.current_time()
         self._unwritten = rest_of(buffers, count)
         return not self._unwritten
 
