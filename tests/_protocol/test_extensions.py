@@ -321,12 +321,12 @@ def test_answer_that_keeps_the_context_although_asked_is_refused() -> None:
         read_answer([PMD], Deflate(receive_context_takeover=False))
 
 
-def test_answer_with_a_larger_window_than_offered_is_refused() -> None:
+def test_answer_with_a_larger_window_than_offered_changes_nothing() -> None:
     settings = Deflate(send_window_bits=10)
 
-    assert read(f"{PMD}; client_max_window_bits=10", settings).send_window_bits == 10
-    with pytest.raises(UpgradeError, match="larger client_max_window_bits than offered"):
-        read_answer([f"{PMD}; client_max_window_bits=11"], settings)
+    for bits, settled in ((9, 9), (10, 10), (11, 10), (15, 10)):
+        agreement = read(f"{PMD}; client_max_window_bits={bits}", settings)
+        assert agreement.send_window_bits == settled
 
 
 @pytest.mark.parametrize("client", SETTINGS, ids=repr)

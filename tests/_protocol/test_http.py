@@ -326,7 +326,7 @@ def test_what_is_read_without_h11_is_what_h11_reads(
     first = [b"GET /chat HTTP/1.1", b"Host: example.com"] if usual else []
     head = b"\r\n".join([*first, *lines]) + end + end
     for where, inserted, left_out in noise:
-        place = where % len(head)
+        place = where % (len(head) + 1)
         head = head[:place] + inserted + head[place + left_out :]
 
     if not _has_controls(head) and (plain := parse_plain(head)) is not None:

@@ -187,7 +187,7 @@ async def test_head_and_rest_are_handed_to_the_connection() -> None:
 @pytest.mark.network
 @pytest.mark.parametrize("no_poller", ["0", "1"])
 async def test_nothing_is_left_of_a_block_whose_goodbye_is_interrupted(
-    no_poller: str, monkeypatch: pytest.MonkeyPatch
+    no_poller: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     monkeypatch.setenv("TRIO_WS_NO_POLLER", no_poller)
     here, there = trio.socket.socketpair()
@@ -208,3 +208,4 @@ async def test_nothing_is_left_of_a_block_whose_goodbye_is_interrupted(
 
     assert link_of(connection).wire.stopped
     assert here.fileno() == -1
+    assert trio.current_time() == 0

@@ -413,6 +413,34 @@ async def test_a_server_half_closes_when_the_answer_arrives(benches: Benches) ->
         assert await read_to_end(bench.peer) == b"goodbye"
 
 
+async def test_a_line_is_half_closed_once(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    async with benches.open() as bench:
+        monkeypatch.setattr(bench.here, "shutdown", calls.append)
+        bench.wire.begin_close(answered=True)
+
+        bench.wire.answer_arrived()
+
+        assert calls == [trio.socket.SHUT_WR]
+        assert not bench.wire.stopped
+
+
+async def test_no_alarm_is_left_of_a_line(benches: Benches) -> None:
+    async with benches.open() as bench:
+        await bench.fill()
+        bench.wire.begin_close(answered=False)
+        await wait_all_tasks_blocked()
+        before = trio.lowlevel.current_statistics().seconds_to_next_deadline
+
+        bench.wire.abort()
+        await wait_all_tasks_blocked()
+
+        assert before < 6
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
+
+
 async def test_a_socket_that_cannot_be_half_closed_is_cut(
     benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """`StreamWire` reads and writes with tasks, whatever the stream and the peer do."""
 
 import logging
+from math import inf
 
 import pytest
 import trio
@@ -225,6 +226,8 @@ async def test_a_socket_that_is_cut_has_stopped_when_its_tasks_have_ended(
 ) -> None:
     here, there = trio.socket.socketpair()
     bench = Bench(trio.SocketStream(here))
+    stopped: list[bool] = []
+    bench.owner.at_the_end = lambda: stopped.append(bench.wire.stopped)
     bench.wire.start(nursery, b"")
     bench.write(bytes(8 * 1024 * 1024))
     await wait_all_tasks_blocked()
@@ -233,8 +236,7 @@ async def test_a_socket_that_is_cut_has_stopped_when_its_tasks_have_ended(
     await bench.wire.wait_stopped()
     there.close()
 
-    assert bench.owner.ends == [None]
-    assert not nursery.child_tasks - {trio.lowlevel.current_task()}
+    assert stopped == [False]
 
 
 async def test_a_write_forgets_the_message_that_was_sent_to_many(nursery: trio.Nursery) -> None:
@@ -249,4 +251,169 @@ async def test_a_write_forgets_the_message_that_was_sent_to_many(nursery: trio.N
 
     assert known is frame
     assert message_frame(message, masked=False) is not frame
+    bench.wire.abort()
+
+
+async def test_one_task_does_all_writes_of_a_busy_line(nursery: trio.Nursery) -> None:
+    bench, peer = open_bench(nursery)
+    data: list[bytes | bytearray] = []
+    tasks: list[frozenset[trio.lowlevel.Task]] = []
+
+    for each in (b"one", b"two", b"three"):
+        bench.write(each)
+        data.append(await peer.receive_some())
+        tasks.append(frozenset(nursery.child_tasks))
+
+    assert data == [b"one", b"two", b"three"]
+    assert len(tasks[0]) == 2
+    assert tasks[0] == tasks[1] == tasks[2]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_writer_ends_when_it_had_nothing_to_do_for_ten_seconds(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, peer = open_bench(nursery)
+    counts: list[int] = []
+    bench.write(b"one")
+    await trio.sleep(7)
+    bench.write(b"two")
+
+    for seconds in (9.9, 0.2, 0):
+        await trio.sleep(seconds)
+        counts.append(len(nursery.child_tasks))
+    bench.write(b" three")
+    await trio.sleep(1)
+
+    assert counts == [2, 1, 1]
+    assert await peer.receive_some() == b"onetwo three"
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_written_as_a_writer_ends_is_written_once(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, peer = open_bench(nursery)
+    bench.write(b"one ")
+    await trio.sleep(9.9)
+    autojump_clock.jump(0.1)
+
+    bench.wire.due()
+    bench.write(b"two ")
+    bench.wire.write_soon()
+    await wait_all_tasks_blocked()
+    bench.write(b"three")
+    await wait_all_tasks_blocked()
+
+    assert await peer.receive_some() == b"one two three"
+    assert len(nursery.child_tasks) == 2
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("write_timeout", "after"), [(3, 3), (10, 10), (25, 25)])
+async def test_a_peer_is_stuck_after_any_write_timeout(
+    write_timeout: float, after: float, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    stream, _ = stream_pair(1)
+    bench = Bench(stream, write_timeout=write_timeout)
+    bench.wire.start(nursery, b"")
+    bench.write(b"two")
+
+    await trio.sleep(after - 0.1)
+    before = bench.owner.stuck
+    await trio.sleep(0.2)
+
+    assert (before, bench.owner.stuck) == (False, True)
+    bench.wire.abort()
+
+
+async def test_a_peer_may_take_its_time_without_a_write_timeout(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    stream, peer = stream_pair(1)
+    bench = Bench(stream, write_timeout=inf)
+    bench.wire.start(nursery, b"")
+    bench.write(b"two")
+
+    await trio.sleep(10_000)
+
+    assert not bench.owner.stuck
+    assert await peer.receive_some() == b"t"
+    bench.wire.abort()
+
+
+async def test_nothing_is_left_of_a_line_that_is_cut_while_its_writer_is_idle(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, _ = open_bench(nursery)
+    bench.write(b"one")
+    await wait_all_tasks_blocked()
+    before = len(nursery.child_tasks)
+
+    bench.wire.abort()
+    await bench.wire.wait_stopped()
+    await wait_all_tasks_blocked()
+
+    assert before == 2
+    assert not nursery.child_tasks
+    assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
+
+
+async def test_nothing_is_left_of_a_line_that_is_cut_before_its_writer_began(
+    nursery: trio.Nursery,
+) -> None:
+    bench, _ = open_bench(nursery)
+    bench.write(b"one")
+
+    bench.wire.abort()
+    await bench.wire.wait_stopped()
+    await wait_all_tasks_blocked()
+
+    assert not nursery.child_tasks
+    assert bench.outgoing.size == 0
+
+
+class Last(Plain):
+    """A stream whose closing makes somebody write to it.
+
+    Args:
+        stream: What it passes everything on to.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__(stream)
+        self.bench = Bench(self)
+
+    async def aclose(self) -> None:
+        self.bench.write(b"too late")
+        await super().aclose()
+
+
+async def test_a_write_while_an_idle_writer_is_cancelled_harms_nobody(
+    nursery: trio.Nursery,
+) -> None:
+    inner, peer = stream_pair()
+    stream = Last(inner)
+    stream.bench.wire.start(nursery, b"")
+    stream.bench.write(b"one")
+    await wait_all_tasks_blocked()
+
+    stream.bench.wire.abort()
+    await stream.bench.wire.wait_stopped()
+
+    assert await peer.receive_some() == b"one"
+    assert await peer.receive_some() == b""
+
+
+async def test_nobody_looks_at_the_writing_any_more_when_it_has_broken(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench, stream, _ = open_failing(nursery)
+    stream.errors["send_all"] = trio.BrokenResourceError("reset")
+    bench.write(b"lost")
+
+    await trio.sleep(11)
+
+    assert not bench.owner.stuck
+    assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
     bench.wire.abort()

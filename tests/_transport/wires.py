@@ -1,5 +1,6 @@
 """A wire with all that belongs to it, for the tests of wires of all kinds."""
 
+from collections.abc import Callable
 from math import inf
 
 import trio
@@ -12,13 +13,18 @@ from trio_ws.testing import MemoryStream, stream_pair
 
 
 class Owner(WireOwner):
-    """A connection that writes down what its wire tells it."""
+    """A connection that writes down what its wire tells it.
 
-    def __init__(self) -> None:
+    Args:
+        at_the_end: Called when the line has ended.
+    """
+
+    def __init__(self, at_the_end: Callable[[], object] = bool) -> None:
         self.data = b""
         self.reads_on = True
         self.ends: list[BaseException | None] = []
         self.stuck = False
+        self.at_the_end = at_the_end
 
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> bool:
         self.data += data
@@ -26,6 +32,7 @@ class Owner(WireOwner):
 
     def line_ended(self, error: BaseException | None) -> None:
         self.ends.append(error)
+        self.at_the_end()
 
     def line_stuck(self) -> None:
         self.stuck = True
@@ -38,15 +45,26 @@ class Bench:
         stream: What the wire gets.
         client: Whether it is a client's wire.
         owner: Its owner.
+        write_timeout: Seconds without progress.
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, *, client: bool = False, owner: Owner | None = None
+        self,
+        stream: trio.abc.Stream,
+        *,
+        client: bool = False,
+        owner: Owner | None = None,
+        write_timeout: float = 20,
     ) -> None:
         self.owner = owner or Owner()
         self.outgoing = Outgoing(inf)
         self.wire = StreamWire(
-            stream, self.outgoing, self.owner, client=client, write_timeout=20, close_timeout=5
+            stream,
+            self.outgoing,
+            self.owner,
+            client=client,
+            write_timeout=write_timeout,
+            close_timeout=5,
         )
 
     def write(self, data: bytes) -> None:

@@ -415,7 +415,8 @@ async def test_client_without_room_that_does_not_read_is_dropped(
             peer = Peer(await served.open())
         await trio.sleep(11)
 
-        assert trio.lowlevel.current_statistics().tasks_living == before
+        # The writer of the one that was let in may have ended meanwhile.
+        assert trio.lowlevel.current_statistics().tasks_living <= before
         assert (await peer.read_head()).startswith(b"HTTP/1.1 503")
 
 

@@ -216,6 +216,8 @@ async def test_call_cancelled_at_any_wait_leaves_its_connection_usable(
 ) -> None:
     async def scenario(step: int) -> bool:
         async with trio_ws.testing.connection_pair() as (client, server):
+            # Afterwards both have written, and have their task for that.
+            await client.ping()
             async with trio.open_nursery() as nursery, no_task_left():
                 nursery.start_soon(_feed, server)
                 await wait_all_tasks_blocked()

@@ -15,7 +15,6 @@ import trio
 from tests.programs import Program, running
 from tests.torture.settings import DESCRIPTORS, DRAIN, FIGURES, RELEASED, STOP
 
-
 _WORDS = 8  # lines of a server's last words that are told
 
 

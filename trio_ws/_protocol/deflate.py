@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 A compressor and its decompressor at the other end have to see the same bytes in the same order. So
 a message is compressed in the same breath in which it is queued for writing, and whatever goes
-wrong in between makes the `Deflater` begin afresh: a new compressor refers to nothing that came
-before, and is right whatever the peer has seen.
+wrong in making its frame makes the `Deflater` begin afresh: a new compressor refers to nothing that
+came before, and is right whatever the peer has seen.
 
 Inflating is bounded in three ways, because a peer decides how much comes out of a byte (1032 at
 most). What comes out at a time is limited inside zlib, so that no more than `Limits.max_message`

@@ -152,14 +152,13 @@ def read_answer(values: Sequence[str], settings: Deflate | None) -> Agreement | 
 def _agree(answer: _Parameters, settings: Deflate) -> Agreement:
     if not settings.receive_context_takeover and "server_no_context_takeover" not in answer:
         raise UpgradeError(f"it chose {_NAME} without the server_no_context_takeover asked for")
-    send_bits = answer.get("client_max_window_bits") or settings.send_window_bits
-    if send_bits > settings.send_window_bits:
-        raise UpgradeError(f"it chose {_NAME} with a larger client_max_window_bits than offered")
+    # Some servers answer with more than was offered. A smaller window is right all the same.
+    asked = answer.get("client_max_window_bits") or _LARGEST_WINDOW
     receive_bits = answer.get("server_max_window_bits") or _LARGEST_WINDOW
     parts = [_NAME]
     parts += [each if bits is None else f"{each}={bits}" for each, bits in answer.items()]
     return Agreement(
-        send_bits,
+        min(settings.send_window_bits, asked),
         settings.send_context_takeover and "client_no_context_takeover" not in answer,
         max(receive_bits, SMALLEST_WINDOW),
         "server_no_context_takeover" not in answer,

@@ -5,10 +5,13 @@ import logging
 import trio
 
 from trio_ws._protocol.frames import forget_message
-from trio_ws._transport.streams import BROKEN, cut, half_close, write_all
+from trio_ws._transport.alarms import Entry, current_alarms
+from trio_ws._transport.streams import BROKEN, cut, half_close, sender
 from trio_ws._transport.wire import Closing, Wire
 
 READ_SIZE = 128 * 1024  # bytes of one read: one with a message of 64 KiB takes all of it
+
+_IDLE = 10.0  # seconds without anything to write after which a writer task ends
 
 _logger = logging.getLogger("trio_ws.wire")
 
@@ -16,15 +19,31 @@ _logger = logging.getLogger("trio_ws.wire")
 class StreamWire(Wire):
     """Reads and writes with tasks.
 
-    A reader task lives as long as the line; a writer task while there is something to write.
+    A reader task lives as long as the line. A writer task begins with the first write, and ends
+    some seconds after the last one: to start one for each would take as long as the writing.
     """
 
-    __slots__ = ("_advanced", "_course", "_reader", "_running", "_writer")
+    __slots__ = (
+        "_advanced",
+        "_course",
+        "_entry",
+        "_idle_writer",
+        "_progress",
+        "_reader",
+        "_running",
+        "_send",
+        "_writer",
+    )
 
     def _start_reading(self, rest: bytes) -> None:
         assert self._nursery is not None
         self._reader = trio.CancelScope()
         self._writer: trio.CancelScope | None = None
+        self._idle_writer: trio.lowlevel.Task | None = None
+        self._send = sender(self._stream)
+        self._progress = 0.0
+        # The alarm that is set as long as there is a writer.
+        self._entry: Entry | None = None
         self._running: trio.Event | None = None
         # The end, once it has begun, and those who wait for it to go on.
         self._course: trio.CancelScope | None = None
@@ -53,23 +72,27 @@ class StreamWire(Wire):
         assert self._running is not None
         self._running.set()
 
+    @trio.lowlevel.enable_ki_protection
     def _start_writing(self) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(self._write)
+        self._progress = trio.current_time()
+        if self._entry is None:
+            self._look_again(self._progress)
+        if self._idle_writer is not None:
+            self._wake_writer(self._idle_writer)
+        elif self._writer is None:
+            self._nursery.start_soon(self._write)
 
     @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
         try:
             with trio.CancelScope() as self._writer:
-                # Whatever was sent to many in this tick has been sent by now.
-                forget_message()
-                while buffers := self._outgoing.take():
-                    for data in buffers:
-                        await write_all(
-                            self._stream, data, self._write_timeout, self._outgoing.written
-                        )
-        except trio.TooSlowError:
-            self._owner.line_stuck()
+                while self._writing:
+                    await self._write_all()
+                    self._writing_ended()
+                    if self._closing is None:
+                        self._idle_writer = trio.lowlevel.current_task()
+                        await trio.lowlevel.wait_task_rescheduled(self._end_idling)
         except BROKEN as error:
             self._writing_broke(error)
         except Exception as failure:
@@ -78,6 +101,48 @@ class StreamWire(Wire):
         finally:
             self._writer = None
             self._writing_ended()
+            self._advanced.unpark_all()
+
+    async def _write_all(self) -> None:
+        """Write all that waits."""
+        # Whatever was sent to many in this tick has been sent by now.
+        forget_message()
+        while buffers := self._outgoing.take():
+            for data in buffers:
+                with memoryview(data) as view:
+                    start = 0
+                    while start < len(view):
+                        count = await self._send(view[start:])
+                        start += count
+                        self._progress = trio.current_time()
+                        self._outgoing.written(count)
+
+    def _wake_writer(self, idle_writer: trio.lowlevel.Task) -> None:
+        """Have the writer look whether there is something to write, and else end."""
+        trio.lowlevel.reschedule(idle_writer)
+        self._idle_writer = None
+
+    def _end_idling(self, _: object) -> trio.lowlevel.Abort:
+        self._idle_writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _look_again(self, now: float) -> None:
+        """Set the alarm for the next time that somebody should look at the writing."""
+        time = self._progress + _IDLE
+        if self._writing:
+            time = min(now + _IDLE, self._progress + self._write_timeout)
+        self._entry = current_alarms().at(time, self)
+
+    def due(self) -> None:
+        """Drop the peer if it took nothing for too long, or end an idle writer; see `Alarm`."""
+        self._entry = None
+        now = trio.current_time()
+        if self._writing and now >= self._progress + self._write_timeout:
+            self._owner.line_stuck()
+        elif self._writing or (self._idle_writer is not None and now < self._progress + _IDLE):
+            self._look_again(now)
+        elif self._idle_writer is not None:
+            self._wake_writer(self._idle_writer)
 
     def _writing_broke(self, error: BaseException) -> None:
         self._outgoing.clear()
@@ -91,6 +156,9 @@ class StreamWire(Wire):
         self._reader.cancel()
         if self._writer is not None:
             self._writer.cancel()
+        if self._entry is not None:
+            current_alarms().cancel(self._entry)
+            self._entry = None
 
     def _advance(self) -> None:
         assert self._closing is not None
@@ -118,7 +186,7 @@ class StreamWire(Wire):
                 self._outgoing.clear()
                 self._stop()
                 await cut(self._stream)
-            while not (closing.ended and closing.flushed):
+            while not (closing.ended and closing.flushed and self._writer is None):
                 await self._advanced.park()
         finally:
             # Whoever waits for this must not wait for ever, should a fault of ours end all tasks.

@@ -17,12 +17,7 @@ _SLICE = 16 * 1024  # bytes of one send_all on a stream that does not tell its p
 _logger = logging.getLogger("trio_ws.wire")
 
 
-async def write_all(
-    stream: trio.abc.SendStream,
-    data: bytes,
-    patience: float,
-    progress: Callable[[int], None] = lambda _: None,
-) -> None:
+async def write_all(stream: trio.abc.SendStream, data: bytes, patience: float) -> None:
     """Write bytes to a stream, as long as the peer takes some now and then.
 
     Args:
@@ -30,33 +25,41 @@ async def write_all(
         data: What.
         patience: Seconds in which one byte, or 16 KiB on streams that are no plain sockets, has
             to be taken.
-        progress: Called with the number of bytes that have left just now.
 
     Raises:
         trio.TooSlowError: There was no progress.
         trio.BrokenResourceError: The line broke.
     """
-    send: Callable[[memoryview], Awaitable[int]]
-    send = stream.socket.send if isinstance(stream, trio.SocketStream) else _slice_sender(stream)
+    send = sender(stream)
     with memoryview(data) as view, trio.fail_after(patience) as scope:
         start = 0
         while start < len(view):
+            start += await send(view[start:])
+            scope.deadline = trio.current_time() + patience
+
+
+def sender(stream: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]]:
+    """Return what sends the beginning of some bytes, and tells how many those were.
+
+    It raises `trio.BrokenResourceError` when the line is broken.
+    """
+    if isinstance(stream, trio.SocketStream):
+        sock = stream.socket
+
+        async def send(view: memoryview) -> int:
             try:
-                count = await send(view[start:])
+                return await sock.send(view)
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
-            start += count
-            scope.deadline = trio.current_time() + patience
-            progress(count)
 
+        return send
 
-def _slice_sender(stream: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]]:
-    async def send(view: memoryview) -> int:
+    async def send_slice(view: memoryview) -> int:
         part = view[:_SLICE]
         await stream.send_all(part)
         return len(part)
 
-    return send
+    return send_slice
 
 
 async def half_close(stream: trio.abc.Stream) -> bool:
