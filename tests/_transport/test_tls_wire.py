@@ -120,20 +120,6 @@ async def test_a_pause_leaves_nothing_behind_that_was_read(benches: Benches) -> 
         assert bench.wire.paused
 
 
-async def test_decrypting_counts_as_more_work_than_reading(
-    benches: Benches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts: list[int] = []
-    async with benches.open() as bench:
-        monkeypatch.setattr(bench.poller, "count_work", counts.append)
-
-        await bench.peer.send_all(bytes(1000))
-        await wait_all_tasks_blocked()
-
-    assert len(counts) == 1
-    assert counts[0] > 8 * 1000
-
-
 async def test_a_part_of_a_record_is_a_sign_of_life(
     benches: Benches, mock_clock: MockClock
 ) -> None:

@@ -7,10 +7,10 @@ from tests.fuzz.bounds import counted, held
 from tests.fuzz.haste import sample
 from tests.fuzz.splits import splits
 from trio_ws._config import Deflate, TrustedProxies
+from trio_ws._protocol.exchange import Exchange
 from trio_ws._protocol.extensions import Agreement, answer_offers, read_answer
 from trio_ws._protocol.forwarded import Address, ProxyPolicy, plain_address, said_secure
 from trio_ws._protocol.http import (
-    Exchange,
     HeadBuffer,
     RequestError,
     RequestHead,

@@ -29,9 +29,10 @@ from trio_ws._config import Deflate, TrustedProxies
 from trio_ws._protocol import http
 from trio_ws._protocol.authority import split_authority
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.exchange import Exchange
 from trio_ws._protocol.extensions import Agreement, answer_offers
 from trio_ws._protocol.forwarded import ProxyPolicy
-from trio_ws._protocol.http import Exchange, HeadBuffer, RequestError, read_request
+from trio_ws._protocol.http import HeadBuffer, RequestError, read_request
 from trio_ws._protocol.origin import OriginPolicy
 from trio_ws._protocol.proxy_header import PREFIX_SIZE, read_source
 from trio_ws._protocol.upgrade import UpgradeError, check_answer, read_upgrade, request_fields
@@ -239,7 +240,7 @@ def test_head_that_comes_byte_by_byte_is_searched_once() -> None:
 
     for searched in range(1000):
         data += b"a"
-        http._find_end(data, searched)  # noqa: SLF001 - what it looks at is seen from below only
+        http.find_end(data, searched)
 
     # For each of two kinds of end the new byte, and two before it that may belong to the end.
     assert data.looked_at <= 2 * 3 * 1000

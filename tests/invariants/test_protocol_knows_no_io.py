@@ -10,7 +10,8 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 
 import trio_ws
 from trio_ws._protocol.engine import Engine
-from trio_ws._protocol.http import Exchange, HeadBuffer, read_request
+from trio_ws._protocol.exchange import Exchange
+from trio_ws._protocol.http import HeadBuffer, read_request
 from trio_ws._protocol.upgrade import accept_head, check_answer, make_key, read_upgrade
 from trio_ws._protocol.upgrade import request_fields as fields_of
 from trio_ws._types import Headers

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import cast
 from urllib.parse import unquote_to_bytes
 
 import h11
@@ -25,8 +24,8 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", 
 # RFC 9110 §5.5: what a head consists of, its line feeds included.
 _HEAD_BYTES = bytes((0x09, 0x0A, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
-# Characters of a peer's mistake that are shown to it again.
-_MAX_ECHO = 200
+MAX_ECHO = 200
+"""Characters of a peer's mistake that are shown to it again."""
 
 # Fields that tell of a body, in lower case.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
@@ -35,16 +34,6 @@ _SUPPORTED_SCHEMES = frozenset({"http", "https", "ws", "wss"})
 
 # RFC 9110 §6.4.1 and §15.3.6: answers that never have a body.
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
-
-_SWITCHED = HTTPStatus.SWITCHING_PROTOCOLS
-_MAX_STATUS = 599
-
-# Answers like 103 that may come before the final one.
-_MAX_INTERIM = 32
-
-# Bytes of a body that h11 gets at a time. It bounds what it keeps of a line only between two
-# reads, and may take time quadratic in the length of a line.
-_PIECE = 1024
 
 
 class RequestError(Exception):
@@ -90,7 +79,7 @@ class HeadBuffer:
         if self._data and not is_token(chr(self._data[0])):
             # A TLS hello, for one: waiting for the end of its head would take until the timeout.
             raise refuse(400, "this is a plain HTTP port, and the request is not HTTP")
-        end = _find_end(self._data, searched)
+        end = find_end(self._data, searched)
         if (len(self._data) if end is None else end) > self._max_head:
             if self._data.find(b"\n", 0, int(self._max_head)) < 0:
                 raise refuse(414, f"the request line is longer than {self._max_head} bytes")
@@ -100,7 +89,7 @@ class HeadBuffer:
         return bytes(self._data[:end]), bytes(self._data[end:])
 
 
-def _find_end(data: bytearray, searched: int) -> int | None:
+def find_end(data: bytearray, searched: int) -> int | None:
     """Find where the head ends, as h11 does, but for the bytes that were searched before."""
     start = max(0, searched - 2)
     usual, bare = data.find(b"\n\r\n", start), data.find(b"\n\n", start)
@@ -109,7 +98,7 @@ def _find_end(data: bytearray, searched: int) -> int | None:
     return bare + 2 if bare >= 0 else None
 
 
-def _has_controls(head: bytes) -> bool:
+def has_controls(head: bytes) -> bool:
     """Tell whether a head holds control characters, among them a CR that ends no line.
 
     h11 lets most of them through. And where it refuses one, its regular expression takes time
@@ -118,7 +107,7 @@ def _has_controls(head: bytes) -> bool:
     return bool(head.replace(b"\r\n", b"\n").translate(None, _HEAD_BYTES))
 
 
-def _count_fields(head: bytes) -> int:
+def count_fields(head: bytes) -> int:
     """Count the header lines, which lie between the first line and the empty one."""
     return head.count(b"\n") - 2
 
@@ -154,9 +143,9 @@ def read_request(head: bytes, *, max_headers: float) -> RequestHead:
         RequestError: 400, 413, 431, 501 or 505, with an explanation.
     """
     _check_version(head)
-    if _has_controls(head):
+    if has_controls(head):
         raise refuse(400, "bad request: the head holds a control character")
-    if _count_fields(head) > max_headers:
+    if count_fields(head) > max_headers:
         raise refuse(431, f"the request has more than {max_headers} header fields")
     method, target, version, headers = parse_plain(head) or parse_any(head)
     authority, target = _split_authority(target, headers.get("Host", ""))
@@ -222,10 +211,10 @@ def parse_any(head: bytes) -> tuple[str, str, str, Headers]:
     try:
         event = parser.next_event()
     except h11.RemoteProtocolError as fault:
-        raise refuse(fault.error_status_hint, f"bad request: {str(fault)[:_MAX_ECHO]}") from None
+        raise refuse(fault.error_status_hint, f"bad request: {str(fault)[:MAX_ECHO]}") from None
     if not isinstance(event, h11.Request):
         raise refuse(400, "bad request: incomplete head")
-    headers = _decoded(event.headers.raw_items())
+    headers = decoded(event.headers.raw_items())
     if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
         raise refuse(413, "this server takes no request bodies")
     # RFC 9110 §2.5: a later minor version is treated as the latest known one.
@@ -240,7 +229,8 @@ def _check_version(head: bytes) -> None:
         raise refuse(505, "this server speaks HTTP/1.1")
 
 
-def _decoded(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+def decoded(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Make header fields of what h11 gives."""
     return Headers([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
 
 
@@ -308,139 +298,3 @@ def write_head(first_line: str, fields: list[tuple[str, str]]) -> bytes:
     """Serialise a first line and header fields that are known to be well formed."""
     lines = [first_line, *(f"{name}: {value}" for name, value in fields), "", ""]
     return "\r\n".join(lines).encode("latin-1")
-
-
-class Exchange:
-    """A client's one request and its answer.
-
-    Call `start`, write what it returns, then call `receive` with what is read until the answer
-    is `complete`: either `switched`, or an ordinary response with a body cut at `max_body`.
-
-    Args:
-        max_head: Bytes the response head may have.
-        max_headers: Header fields it may have.
-        max_body: Bytes of a body that are kept.
-    """
-
-    def __init__(self, *, max_head: float, max_headers: float, max_body: int) -> None:
-        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_PIECE)
-        self._max_head = max_head
-        self._max_headers = max_headers
-        self._max_body = max_body
-        self._head = bytearray()
-        self._body = bytearray()
-        self._interim = 0
-        self.status: int | None = None
-        """The status of the answer; None until its head is whole."""
-        self.headers = Headers()
-        """The header fields of the answer."""
-        self.complete = False
-        """Whether the answer is here as far as it is wanted."""
-
-    @property
-    def switched(self) -> bool:
-        """Whether the server answered 101."""
-        return self.status == _SWITCHED
-
-    @property
-    def body(self) -> bytes:
-        """The body so far, at most `max_body` bytes."""
-        return bytes(self._body)
-
-    @property
-    def rest(self) -> bytes:
-        """What followed the head of a 101."""
-        return bytes(self._head)
-
-    def start(self, method: str, target: str, headers: list[tuple[str, str]]) -> bytes:
-        """Return the bytes of the request.
-
-        Raises:
-            ValueError: A header field, the method or the target is not well formed.
-        """
-        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-        try:
-            head = self._parser.send(h11.Request(method=method, target=target, headers=fields))
-            return head + self._parser.send(h11.EndOfMessage())
-        except h11.LocalProtocolError as fault:
-            raise ValueError(str(fault)) from None
-
-    def receive(self, data: bytes | bytearray) -> None:
-        """Take bytes that were read; empty ones are the end of the stream.
-
-        Raises:
-            ValueError: The answer is not HTTP, too long, or ended before its head was whole.
-        """
-        if self.complete:
-            return
-        if self.status is not None:
-            self._receive_body(data)
-        elif data:
-            self._receive_heads(data)
-        else:
-            raise ValueError("the connection ended before the answer was whole")
-
-    def _receive_heads(self, data: bytes | bytearray) -> None:
-        searched = len(self._head)
-        self._head += data
-        while self.status is None:
-            if not self._head.startswith(b"HTTP/"[: len(self._head)]):
-                # Another protocol's greeting, for one: no use in waiting for an empty line.
-                start = bytes(self._head[:20])
-                raise ValueError(f"the answer is not HTTP, it begins with {start!r}")
-            end = _find_end(self._head, searched)
-            if (len(self._head) if end is None else end) > self._max_head:
-                raise ValueError(f"the head of the answer is longer than {self._max_head} bytes")
-            if end is None:
-                return
-            self._take_head(bytes(self._head[:end]))
-            del self._head[:end]
-            searched = 0
-        if not self.switched:
-            data, self._head = bytes(self._head), bytearray()
-            self._take_body()
-            if data:
-                self._receive_body(data)
-
-    def _take_head(self, head: bytes) -> None:
-        if _has_controls(head):
-            raise ValueError("the head of the answer holds a control character")
-        if _count_fields(head) > self._max_headers:
-            raise ValueError(f"the answer has more than {self._max_headers} header fields")
-        self._parser.receive_data(head)
-        try:
-            # The head is whole, so this is what h11 makes of it.
-            event = cast("h11.InformationalResponse | h11.Response", self._parser.next_event())
-        except h11.RemoteProtocolError as fault:
-            raise ValueError(str(fault)[:_MAX_ECHO]) from None
-        if event.status_code > _MAX_STATUS:
-            raise ValueError(f"the answer has the status {event.status_code}")
-        if event.status_code < HTTPStatus.OK and event.status_code != _SWITCHED:
-            self._interim += 1
-            if self._interim > _MAX_INTERIM:
-                raise ValueError("the answer has interim responses without end")
-            return
-        self.status = event.status_code
-        self.headers = _decoded(event.headers.raw_items())
-        self.complete = self.switched
-
-    def _receive_body(self, data: bytes | bytearray) -> None:
-        for start in range(0, max(1, len(data)), _PIECE):
-            self._parser.receive_data(bytes(data[start : start + _PIECE]))
-            self._take_body()
-
-    def _take_body(self) -> None:
-        while not self.complete:
-            try:
-                event = self._parser.next_event()
-            except h11.RemoteProtocolError:
-                # What is known of the answer is worth more than the rest of a broken body.
-                self.complete = True
-                return
-            if event is h11.NEED_DATA:
-                return
-            if isinstance(event, h11.Data):
-                self._body += event.data[: self._max_body - len(self._body)]
-                self.complete = len(self._body) >= self._max_body
-            else:
-                self.complete = True

@@ -13,8 +13,8 @@ import trio.abc
 from trio_ws._config import Deflate, Keepalive, Limits, check_compression
 from trio_ws._errors import HandshakeError, HandshakeRejected
 from trio_ws._protocol.engine import Engine
+from trio_ws._protocol.exchange import Exchange
 from trio_ws._protocol.extensions import Agreement, make_offer, read_answer
-from trio_ws._protocol.http import Exchange
 from trio_ws._protocol.upgrade import (
     RESERVED,
     UpgradeError,

@@ -34,11 +34,11 @@ from trio_ws._transport.watchers import Watcher, can_watch, make_watcher
 
 READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
 
-_MAX_BYTES = 4 * 1024 * 1024  # bytes read, and work counted, before all other tasks have their step
+_MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
 
 _MAX_TIME = 0.005
 """Seconds of serving before all other tasks have their step: what a byte costs is for its sender to
-choose, above all one that is inflated."""
+choose, above all one that is decrypted or inflated."""
 
 _MAX_FLUSHES = 256  # sockets written to before all other tasks have their step
 
@@ -142,10 +142,6 @@ class Poller:
         count = os.readv(fd, self._buffers)
         self._read_in_round += count
         return self._view[:count]
-
-    def count_work(self, size: int) -> None:
-        """Count what a socket had done with what it read, as if so many more bytes had been."""
-        self._read_in_round += size
 
     @property
     def workspace(self) -> memoryview:

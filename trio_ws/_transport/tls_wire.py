@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _LOT = 128 * 1024  # bytes that are encrypted for one write
 
-_WORK = 8  # what decrypting a byte is counted for: records may be as short as their peer likes
-
 _MAX_OUTPUT = 64 * 1024
 """Bytes that TLS itself wants to send and the peer does not take; its own wishes caused them."""
 
@@ -86,7 +84,6 @@ class TlsWire(SocketWire):
         # Any byte is a sign of life, also where it is not a whole record yet.
         self.heard = now
         reads_on = True
-        self._poller.count_work(_WORK * len(data))
         count = session.decrypt(data, plain)
         while count:
             reads_on = self._hand_over(plain[:count], now)

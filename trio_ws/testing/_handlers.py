@@ -10,8 +10,8 @@ import trio.abc
 
 from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
 from trio_ws._errors import ConnectionClosed, HandshakeError
+from trio_ws._protocol.exchange import Exchange
 from trio_ws._protocol.hosts import Hosts
-from trio_ws._protocol.http import Exchange
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.client import connect as _connect
 from trio_ws._transport.connection import Connection
