@@ -184,7 +184,8 @@ def _at(stream: bytes, ends: list[int]) -> list[bytes]:
 
 def _read(reader: _Reader, pieces: list[bytes], way: _Way) -> None:
     size = sum(map(len, pieces))
-    with counted(limit=300 + 120 * size):
+    # In Python, with a call for each byte, it is 123 lines a byte, however many bytes there are.
+    with counted(limit=300 + 150 * size):
         for piece in pieces:
             way(reader, piece)
         reader.read_on()
