@@ -203,14 +203,25 @@ def test_nothing_is_unseen_behind_a_fault_or_the_peers_close() -> None:
         assert not engine.unseen
 
 
-def test_end_leaves_nothing_unseen() -> None:
-    engine = engine_with(frame(PING) * FRAMES + frame(CLOSE) + frame(PING) * FRAMES)
+def test_fault_leaves_nothing_unseen() -> None:
+    text = frame(TEXT, b"a" * 10 + b"\xff" * 4)
+    engine = engine_with(text[:10])
     list(engine.events())
+    engine.receive_data(text[10:] + frame(PING) * (FRAMES + 1))
     list(engine.early_control())
     unseen = engine.unseen
 
-    engine.go_on()
     list(engine.events())
 
     assert unseen
     assert not engine.unseen
+
+
+def test_run_that_was_received_begins_another_step() -> None:
+    engine = engine_with(frame(PING) * FRAMES)
+    list(engine.events())
+
+    engine.receive_messages(MESSAGE + frame(PING) * FRAMES, inf, inf)
+
+    assert len(list(engine.events())) == FRAMES
+    assert not engine.stalled

@@ -286,7 +286,7 @@ class Link:
 
     def line_ended(self, error: BaseException | None) -> None:
         """Note the end of reading; see `WireOwner`."""
-        if self.engine.unseen and self._turn and not self._deaf:
+        if self.engine.unseen and self._turn:
             self._lost = (error,)
             return
         self._lost = None
