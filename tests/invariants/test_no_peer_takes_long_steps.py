@@ -1,4 +1,4 @@
-"""Invariant 4, in time: what one peer sends at once is worked off in steps, between those of others."""
+"""Invariant 4, in time: what one peer sends is worked off in steps, between those of others."""
 
 from collections.abc import Callable
 
@@ -23,8 +23,8 @@ from tests.invariants.peers import (
     serving_tcp,
     until,
 )
-from trio_ws._protocol import engine
 from trio_ws._protocol.engine import FRAMES
+from trio_ws._protocol.frames import read_header
 from trio_ws.testing import stream_pair
 
 _COUNT = 20 * FRAMES
@@ -43,12 +43,12 @@ class Steps(trio.abc.Instrument):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._count = 0
         self.most = 0
-        monkeypatch.setattr(engine, "read_header", self._counting(engine.read_header))
+        monkeypatch.setattr("trio_ws._protocol.engine.read_header", self._counting(read_header))
 
-    def _counting(self, read_header: Callable[..., object]) -> Callable[..., object]:
+    def _counting(self, function: Callable[..., object]) -> Callable[..., object]:
         def count(*args: object, **options: object) -> object:
             self._count += 1
-            return read_header(*args, **options)
+            return function(*args, **options)
 
         return count
 
