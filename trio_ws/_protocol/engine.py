@@ -125,6 +125,16 @@ class Engine:
         """Bytes received and not parsed yet."""
         return len(self._data) - self._position
 
+    @property
+    def missing(self) -> int:
+        """Bytes still to come of the payload that is arriving, and is kept as it comes: 0 between
+        frames, and of a message that is inflated.
+        """
+        assembly = self._assembly
+        if assembly is None or assembly.compressed:
+            return 0
+        return max(0, assembly.missing - self.buffered)
+
     def send(self, event: Event) -> bytes:
         """Turn an event into the bytes to write.
 
