@@ -123,7 +123,7 @@ async def test_listeners_are_closed_when_another_argument_is_refused(
 
 async def test_listeners_are_closed_when_nobody_takes_the_server(nursery: trio.Nursery) -> None:
     class Unwilling(trio.TaskStatus[Server]):
-        def started(self, value: Server) -> None:
+        def started(self, value: Server) -> None:  # noqa: ARG002 - it has a caller, not a use
             raise RuntimeError("nobody is there")
 
     listener = MemoryListener()
