@@ -1,8 +1,9 @@
 """Two connections, and programs of whatever can be done with them: what was sent arrives.
 
 Hypothesis writes a program: sends of all kinds, some of them cancelled, receives, pings, closes,
-and a network that splits, delays, stalls and breaks. Buffers are small, to be full all the time.
-Every message is one of its kind, so it can be said at the end which had to arrive, in what order.
+and a network that splits, delays, stalls, breaks and resets. Buffers are small, to be full all the
+time. Every message is one of its kind, so it can be said at the end which had to arrive, in what
+order. Over sockets what was read is known to the byte, and all that was whole in it has to arrive.
 """
 
 import math
@@ -11,23 +12,26 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, Protocol, TypeAlias, assert_never
 
 import pytest
 import trio
 import trio.abc
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trio_ws
 from tests.fuzz.implementations import IMPLEMENTATIONS, Implementation, using
+from tests.fuzz.reference import expected
+from tests.fuzz.relay import Relay, Side, open_relay
+from tests.invariants.peers import no_descriptor_left
 from trio_ws import Connection, ConnectionClosed, Deflate, Keepalive, Limits, Request
 from trio_ws._transport.inbox import message_size
+from trio_ws._transport.link import READ_AHEAD
+from trio_ws._transport.stream_wire import READ_SIZE
 from trio_ws._types import Message
 from trio_ws.testing import FaultyStream, connection_pair
-
-Side: TypeAlias = Literal["client", "server"]
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,30 @@ class Network:
     what: Literal["stall", "resume", "cut"]
 
 
-Action: TypeAlias = Send | SendNow | Receive | Ping | Wait | Close | Network
+@dataclass(frozen=True)
+class Reset:
+    """Have one side's line reset."""
+
+    side: Side
+
+
+Action: TypeAlias = Send | SendNow | Receive | Ping | Wait | Close | Network | Reset
 
 CODES = (1000, 3000, 4999)
 
+HELD = READ_AHEAD + READ_SIZE + 64 * 1024
+"""Bytes that may be read ahead: up to the mark, one read, and a message that is not whole."""
 
-def programs(seconds: list[float], *, closes: bool) -> st.SearchStrategy[list[Action]]:
+
+def programs(
+    seconds: list[float], *, closes: bool, resets: bool = False
+) -> st.SearchStrategy[list[Action]]:
     """Make programs whose waits and patience are among some times.
 
     Args:
         seconds: The times.
         closes: Whether connections are closed, and cut; else everything has to arrive.
+        resets: Whether they are reset as well.
     """
     sides = st.sampled_from(["client", "server"])
     sizes = st.integers(0, 40) | st.sampled_from([125, 126, 3000, 20_000])
@@ -118,6 +135,8 @@ def programs(seconds: list[float], *, closes: bool) -> st.SearchStrategy[list[Ac
     ends: st.SearchStrategy[Action] = st.builds(
         Close, sides, st.sampled_from(CODES), for_ever | patience
     ) | st.builds(Network, st.just("cut"))
+    if resets:
+        ends |= st.builds(Reset, sides)
     return st.builds(
         lambda a, end, b: [*a, end, *b], steps, ends, st.lists(others | ends | sends, max_size=6)
     )
@@ -146,12 +165,18 @@ class End:
         return [each.message for each in self.sends if each.sent]
 
 
+class Line(Protocol):
+    """What may happen to a line, whatever it is made of."""
+
+    def stall(self) -> None: ...
+    def resume(self) -> None: ...
+    async def cut(self) -> None: ...
+
+
 class World:
     """What a program acts upon."""
 
-    def __init__(
-        self, client: Connection, server: Connection, network: FaultyStream | None, tick: float
-    ) -> None:
+    def __init__(self, client: Connection, server: Connection, network: Line, tick: float) -> None:
         self.client, self.server = End(client), End(server)
         self.network = network
         self.tick = tick
@@ -173,9 +198,8 @@ class World:
         async with trio.open_nursery() as nursery:
             for action in program:
                 await self.perform(action, nursery)
-                self.check_inboxes()
-            if self.network is not None:
-                self.network.resume()
+                self.check_buffers()
+            self.network.resume()
             nursery.start_soon(self.drain, "client")
             nursery.start_soon(self.drain, "server")
 
@@ -196,6 +220,9 @@ class World:
                 await self.close(action)
             case Network():
                 await self.change_network(action)
+            case Reset():
+                assert isinstance(self.network, Relay)
+                self.network.reset(action.side)
             case _:
                 assert_never(action)
 
@@ -253,8 +280,6 @@ class World:
             await end.connection.aclose(action.code)
 
     async def change_network(self, action: Network) -> None:
-        if self.network is None:
-            return
         if action.what == "cut":
             await self.network.cut()
         elif action.what == "stall":
@@ -272,8 +297,8 @@ class World:
                 except (ConnectionClosed, trio.ClosedResourceError):
                     return
 
-    def check_inboxes(self) -> None:
-        """Say whether what waits to be received is counted right."""
+    def check_buffers(self) -> None:
+        """Say whether what waits to be received is counted right, and no more than may be."""
         for end, other in (self.pair("client"), self.pair("server")):
             statistics = end.connection.statistics()
             first = len(end.received)
@@ -281,11 +306,26 @@ class World:
             # A sender may not have heard yet that its message has gone.
             if len(waiting) == statistics.inbox_messages:
                 assert sum(map(message_size, waiting)) == statistics.inbox_bytes
+            parsed = other.sent[: statistics.messages_received]
+            told = len(parsed) == statistics.messages_received
+            if told and statistics.compression is None and end.connection.close_code is None:
+                assert statistics.bytes_received - sum(map(message_size, parsed)) <= HELD
 
     def check(self) -> None:
         """Say whether the model and the connections agree."""
         for side in ("client", "server"):
             self.check_end(*self.pair(side))
+            if isinstance(self.network, Relay):
+                self.check_read(side, bytes(self.network.told[side]))
+
+    def check_read(self, side: Side, told: bytes) -> None:
+        """Say whether all was handed out that was read whole, whatever became of the line."""
+        end, _ = self.pair(side)
+        behind_head = told[told.index(b"\r\n\r\n") + 4 :]
+        read = behind_head[: end.connection.statistics().bytes_received]
+        meant = expected(read, client=side == "client").messages
+        # Whoever closes throws away what it has not received by then.
+        assert end.received == (meant[: len(end.received)] if end.closed else meant)
 
     def check_end(self, end: End, other: End) -> None:
         connection = end.connection
@@ -373,10 +413,14 @@ async def over_sockets(limits: Limits) -> AsyncGenerator[World, None]:
 
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(trio_ws.serve, hold, 0, limits=limits))
-        url = f"ws://127.0.0.1:{server.port}/"
-        async with trio_ws.connect(url, limits=limits, keepalive=SILENT) as client:
+        async with (
+            open_relay(server.port) as relay,
+            trio_ws.connect(
+                f"ws://127.0.0.1:{relay.port}/", limits=limits, keepalive=SILENT
+            ) as client,
+        ):
             await opened.wait()
-            yield World(client, accepted[0], None, tick=0.01)
+            yield World(client, accepted[0], relay, tick=0.01)
             left.set()
         nursery.cancel_scope.cancel()
 
@@ -384,13 +428,30 @@ async def over_sockets(limits: Limits) -> AsyncGenerator[World, None]:
 async def run(opened: Opened, program: list[Action], deadline: float) -> None:
     tasks = trio.lowlevel.current_statistics().tasks_living
     with trio.fail_after(deadline):
-        async with opened() as world:
+        async with no_descriptor_left(), opened() as world:
             await world.run(program)
             world.check()
     # What was told to end has ended, or does so with its next step.
     await trio.testing.wait_all_tasks_blocked()
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
+
+# More than is read ahead, for an application that receives nothing for a while.
+UNWANTED: list[Action] = [
+    *[Send("client", 8, 20_000, text=True, patience=math.inf)] * 2,
+    Wait(0.01),
+    Wait(0.01),
+    Receive("server", 8, 1),
+]
+ROOMY = Limits(inbox_messages=1, outgoing_bytes=math.inf)
+
+# Several messages behind a full inbox when the line is reset: they were read, and are handed out.
+READ_BEFORE: list[Action] = [
+    Send("client", 8, 40, text=True, patience=math.inf),
+    Wait(0.01),
+    Reset("server"),
+    Wait(0.01),
+]
 
 FUZZED = settings(
     deadline=None,
@@ -407,6 +468,7 @@ def test_connections_in_memory_lose_nothing(
 ) -> None:
     @FUZZED
     @given(programs([0, 0.1, 1, 30], closes=closes), MEMORY)
+    @example(UNWANTED, Memory(ROOMY, None, seed=0, split=None, delay=0))
     def nothing_is_lost(program: list[Action], memory: Memory) -> None:
         trio.run(run, memory.opened, program, 100_000, clock=MockClock(autojump_threshold=0))
 
@@ -418,7 +480,9 @@ def test_connections_in_memory_lose_nothing(
 @pytest.mark.parametrize("closes", [False, True], ids=["open", "closing"])
 def test_connections_over_sockets_lose_nothing(*, closes: bool) -> None:
     @settings(FUZZED, max_examples=50)
-    @given(programs([0, 0.001, 0.01], closes=closes), LIMITS)
+    @given(programs([0, 0.001, 0.01], closes=closes, resets=True), LIMITS)
+    @example(UNWANTED, ROOMY)
+    @example(READ_BEFORE, ROOMY)
     def nothing_is_lost(program: list[Action], limits: Limits) -> None:
         trio.run(run, partial(over_sockets, limits), program, 30)
 
