@@ -127,9 +127,7 @@ class Engine:
 
     @property
     def missing(self) -> int:
-        """Bytes still to come of the payload that is arriving, and is kept as it comes: 0 between
-        frames, and of a message that is inflated.
-        """
+        """Bytes still to come of the payload that is arriving; 0 if it is inflated as it comes."""
         assembly = self._assembly
         if assembly is None or assembly.compressed:
             return 0

@@ -1,8 +1,8 @@
 """`split`, `read_header` and `serialise`: the frames of RFC 6455 §5.2, as plain functions.
 
 They keep no state: what a frame means in its place (fragments, limits, the closing handshake)
-is the engine's business. `split` and `serialise` are compiled if that was possible, and then the
-ones written here are what tests hold them against.
+is the engine's business. `split`, `serialise` and `small_frame` are compiled if that was possible,
+and then the ones written here are what tests hold them against.
 """
 
 import os
@@ -236,6 +236,7 @@ def _read_plain(
         return None
 
 
+# By position: for the compiled one, names would cost as much as the frame.
 def python_small_frame(message: object, masked: bool, /) -> bytes | None:
     """Make the frame of a whole message, if that is ``str`` or ``bytes`` and less than `LARGE`.
 
@@ -368,5 +369,5 @@ def encoded(message: Sendable) -> tuple[int, bytes | bytearray | memoryview]:
 
 
 def implementation() -> Literal["compiled", "python"]:
-    """Tell which implementation of `mask`, `serialise` and `split` is in use."""
+    """Tell which implementation of `mask`, `serialise`, `split` and their like is in use."""
     return "python" if speedups is None else "compiled"

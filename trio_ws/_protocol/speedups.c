@@ -419,7 +419,7 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
     }
     payload = args[0];
     if (PyUnicode_Check(payload)) {
-        /* A character has four bytes at most. What is too long without being encoded is left. */
+        /* Encoded it is at least as long. */
         if (PyUnicode_GetLength(payload) >= LARGE) {
             return Py_NewRef(Py_None);
         }
@@ -429,13 +429,11 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
             return NULL;
         }
     }
-    if (PyBytes_Check(payload) && PyBytes_Size(payload) < LARGE) {
-        result = make_frame(state, FIN | opcode, (const unsigned char *)PyBytes_AsString(payload),
-                            PyBytes_Size(payload), masked);
-    }
-    else {
-        result = Py_NewRef(Py_None);
-    }
+    result = PyBytes_Check(payload) && PyBytes_Size(payload) < LARGE
+                 ? make_frame(state, FIN | opcode,
+                              (const unsigned char *)PyBytes_AsString(payload),
+                              PyBytes_Size(payload), masked)
+                 : Py_NewRef(Py_None);
     Py_XDECREF(text);
     return result;
 }

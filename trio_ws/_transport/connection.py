@@ -199,7 +199,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         return await self._link.inbox.receive()
 
-    def __anext__(self) -> Coroutine[Any, Any, Message]:
+    # mypy and pyright do not agree on what an async function returns.
+    def __anext__(self) -> Coroutine[Any, Any, Message]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # As the channel's own, with two coroutines less to go through for each message.
         return self._link.inbox.receive(iterating=True)
 

@@ -22,7 +22,7 @@ def message_size(message: Message) -> int:
     return len(message)
 
 
-class _Delivery(Outcome[Message]):
+class Delivery(Outcome[Message]):
     """A message on its way to the task that waits for it.
 
     This is outcome's `Value`, except that it can be used again: one that is made and thrown away
@@ -82,7 +82,7 @@ class Inbox:
         # connection as much as all the rest of its inbox.
         self._messages: deque[Message] | None = None
         self._end: Callable[[], Exception] | None = None
-        self._delivery: _Delivery | None = None
+        self._delivery: Delivery | None = None
         self._receiver: trio.lowlevel.Task | None = None
         self._woken = False
         self._was_full = False
@@ -133,7 +133,7 @@ class Inbox:
                 # Straight to whoever waits: nothing is made to be thrown away at once.
                 self._woken = True
                 if self._delivery is None:
-                    self._delivery = _Delivery()
+                    self._delivery = Delivery()
                 self._delivery.message = messages[0]
                 reschedule(self._receiver, self._delivery)
                 if len(messages) == 1:

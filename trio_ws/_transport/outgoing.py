@@ -177,7 +177,7 @@ class Outgoing:
         """Note that bytes of what was taken have left; wakes a sender when there is room."""
         left = self.size - count
         # What was taken may have been forgotten by `clear` meanwhile.
-        self.size = left if left > 0 else 0
+        self.size = max(0, left)
         if self._lot:
             self._call_next()
 

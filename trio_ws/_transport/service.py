@@ -232,8 +232,9 @@ class Service:
     def _open_at_once(
         self, stream: trio.abc.Stream, visit: _Visit, buffer: HeadBuffer
     ) -> Arrival | None:
-        """Do what `_open` does, if the request is here already: a wait and its deadline cost a
-        tenth of a handshake.
+        """Do what `_open` does, if the request is here already.
+
+        A wait and its deadline would cost a tenth of a handshake.
         """
         if self._ssl_context is not None or self._proxies is not None:
             return None
