@@ -165,10 +165,10 @@ def test_another_url_is_refused_with_a_reason(url: str, why: str) -> None:
 
 
 def test_host_name_may_be_as_long_as_names_may() -> None:
-    # Letters of full width stand for those of ASCII.
-    name = f"{'ａ' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}."
+    wide = "\uff41"  # a letter of full width, which stands for that of ASCII
+    name = f"{wide * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}."
 
-    assert parse_url(f"ws://{name}/").host == name.replace("ａ", "a")
+    assert parse_url(f"ws://{name}/").host == name.replace(wide, "a")
     with pytest.raises(ValueError, match="254 characters at most, not 255"):
         parse_url(f"ws://e{name}/")
 
