@@ -195,8 +195,9 @@ async def test_mistakes_of_the_caller_are_found_before_anything_is_sent(
 
     with pytest.raises(error, match=why):
         await open_and_close(**{"url": URL, "stream": stream, **options})
-    await stream.aclose()
     assert await read_to_end(far) == b""
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()
 
 
 async def test_what_comes_behind_the_answer_is_received() -> None:

@@ -95,6 +95,45 @@ async def test_serve_takes_either_a_port_or_listeners(options: dict[str, Any]) -
         await serve(echo, **options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"port": 0},
+        {"ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+        {"origins": ["no origin"]},
+        {"hosts": ["no host"]},
+        {"subprotocols": "chat"},
+        {"compression": True},
+        {"limits": None},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+async def test_listeners_are_closed_when_another_argument_is_refused(
+    options: dict[str, Any],
+) -> None:
+    in_memory = MemoryListener()
+    sockets = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        await serve(echo, listeners=[in_memory, *sockets], **options)
+    with pytest.raises(trio.BrokenResourceError):
+        in_memory.dial()
+    assert [listener.socket.fileno() for listener in sockets] == [-1]
+
+
+async def test_listeners_are_closed_when_nobody_takes_the_server(nursery: trio.Nursery) -> None:
+    class Unwilling(trio.TaskStatus[Server]):
+        def started(self, value: Server) -> None:  # noqa: ARG002 - it has a caller, not a use
+            raise RuntimeError("nobody is there")
+
+    listener = MemoryListener()
+
+    with pytest.raises(RuntimeError, match="nobody is there"):
+        await serve(echo, listeners=[listener], task_status=Unwilling())
+    with pytest.raises(trio.BrokenResourceError):
+        listener.dial()
+
+
 @pytest.mark.network
 async def test_a_server_on_port_0_tells_its_port(nursery: trio.Nursery) -> None:
     server = await Running(port=0, host="127.0.0.1").start(nursery)

@@ -1,6 +1,7 @@
 """`Service` answers every stream in the right way, and no stream costs another anything."""
 
 import logging
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
@@ -20,6 +21,7 @@ from tests._transport.fakes import (
     open_service,
     read_to_end,
 )
+from tests._transport.socket_benches import needs_watcher
 from tests.fakes import raw_frame
 from trio_ws._config import Limits
 from trio_ws._errors import ConnectionClosed, HandshakeError
@@ -476,6 +478,59 @@ async def test_the_host_of_an_absolute_target_is_the_one_that_counts() -> None:
         answer = await clients.ask(GET.replace(b"GET /", b"GET http://evil.com/"))
 
     assert status_of(answer) == 421
+
+
+@needs_watcher
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("early", "late", "waits"), [(GET, b"", 0), (GET[:9], GET[9:], 1), (b"", GET, 1)]
+)
+async def test_a_request_that_is_here_already_is_not_waited_for(
+    early: bytes, late: bytes, waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    receive_some = trio.SocketStream.receive_some
+    waited: list[int] = []
+    count = 0
+
+    async def counting(self: trio.SocketStream, max_bytes: int | None = None) -> bytes:
+        nonlocal count
+        count += self is stream
+        return bytes(await receive_some(self, max_bytes))
+
+    async def note(request: Request) -> Response:
+        waited.append(count)
+        return await page(request)
+
+    monkeypatch.setattr(trio.SocketStream, "receive_some", counting)
+
+    async with open_service(note) as clients, trio.open_nursery() as nursery:
+        theirs.send(early)
+        nursery.start_soon(clients.service.serve_stream, stream)
+        await wait_all_tasks_blocked()
+        theirs.send(late)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as far:
+            assert status_of(await read_to_end(far)) == 200
+
+    assert waited == [waits]
+
+
+@needs_watcher
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("data", "status"), [(b"\x16\x03\x01", 400), (b"GET / HTTP/2.0\r\n\r\n", 505)]
+)
+async def test_a_malformed_request_that_is_here_already_is_refused(
+    data: bytes, status: int
+) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.send(data)
+    async with open_service(page) as clients, trio.open_nursery() as nursery:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        nursery.start_soon(clients.service.serve_stream, stream)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as far:
+            assert status_of(await read_to_end(far)) == status
 
 
 async def test_a_draining_service_refuses_handshakes_and_serves_the_rest() -> None:

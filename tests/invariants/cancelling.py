@@ -24,6 +24,7 @@ from tests.invariants.peers import (
     NET,
     VIRTUAL_NET,
     MemoryListener,
+    Options,
     Peer,
     descriptors,
     held,
@@ -221,7 +222,12 @@ def covers(*names: str) -> Callable[[_Test], _Test]:
 
 @asynccontextmanager
 async def opened(
-    side: Side, line: Line, *, limits: trio_ws.Limits = _LIMITS, capacity: int = 64 * 1024
+    side: Side,
+    line: Line,
+    *,
+    limits: trio_ws.Limits = _LIMITS,
+    compression: trio_ws.Deflate | None = None,
+    capacity: int = 64 * 1024,
 ) -> AsyncGenerator[tuple[trio_ws.Connection, Peer], None]:
     """Open a connection, and give it with its peer, who speaks by hand.
 
@@ -229,10 +235,11 @@ async def opened(
         side: Which side the connection is; the peer is the other.
         line: What lies between.
         limits: The connection's.
+        compression: The connection's; the peer agrees, and inflates what it gets.
         capacity: Bytes on their way in each direction, in memory.
     """
     open_side = _opened_client if side == "client" else _opened_server
-    async with open_side(line, limits, capacity) as (connection, peer):
+    async with open_side(line, limits, compression, capacity) as (connection, peer):
         try:
             yield connection, peer
         finally:
@@ -242,23 +249,27 @@ async def opened(
 
 @asynccontextmanager
 async def _opened_server(
-    line: Line, limits: trio_ws.Limits, capacity: int
+    line: Line, limits: trio_ws.Limits, compression: trio_ws.Deflate | None, capacity: int
 ) -> AsyncGenerator[tuple[trio_ws.Connection, Peer], None]:
     handler, connections = held()
+    options: Options = {"limits": limits, "keepalive": SILENT, "compression": compression}
     async with (
-        serving(handler, listener=MemoryListener(capacity), limits=limits, keepalive=SILENT)
+        serving(handler, listener=MemoryListener(capacity), **options)
         if line.in_memory
-        else serving_tcp(handler, limits=limits, keepalive=SILENT)
+        else serving_tcp(handler, **options)
     ) as served:
-        peer = await served.peer()
+        peer = await served.peer(inflates=compression is not None)
         yield connections[0], peer
 
 
 @asynccontextmanager
 async def _opened_client(
-    line: Line, limits: trio_ws.Limits, capacity: int
+    line: Line, limits: trio_ws.Limits, compression: trio_ws.Deflate | None, capacity: int
 ) -> AsyncGenerator[tuple[trio_ws.Connection, Peer], None]:
-    async with listening(line, capacity) as place, trio.open_nursery() as nursery:
+    async with (
+        listening(line, capacity, compression=compression) as place,
+        trio.open_nursery() as nursery,
+    ):
         peers: list[Peer] = []
 
         async def answer() -> None:
@@ -296,17 +307,26 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(line: Line, capacity: int = 64 * 1024) -> AsyncGenerator[Listening, None]:
+async def listening(
+    line: Line, capacity: int = 64 * 1024, *, compression: trio_ws.Deflate | None = None
+) -> AsyncGenerator[Listening, None]:
     """Listen as a server that speaks by hand."""
+    inflates = compression is not None
     if line.in_memory:
         mine, theirs = stream_pair(capacity)
 
         async def take() -> Peer:
             await trio.lowlevel.checkpoint()
-            return Peer(theirs, masked=False)
+            return Peer(theirs, masked=False, inflates=inflates)
 
         def connect(limits: trio_ws.Limits) -> AbstractAsyncContextManager[trio_ws.Connection]:
-            return trio_ws.connect("ws://localhost/", stream=mine, limits=limits, keepalive=SILENT)
+            return trio_ws.connect(
+                "ws://localhost/",
+                stream=mine,
+                compression=compression,
+                limits=limits,
+                keepalive=SILENT,
+            )
 
         yield Listening(take, connect, trio.lowlevel.checkpoint)
         return
@@ -314,10 +334,15 @@ async def listening(line: Line, capacity: int = 64 * 1024) -> AsyncGenerator[Lis
         port = listener.socket.getsockname()[1]
 
         async def accept() -> Peer:
-            return Peer(await listener.accept(), masked=False)
+            return Peer(await listener.accept(), masked=False, inflates=inflates)
 
         def dial(limits: trio_ws.Limits) -> AbstractAsyncContextManager[trio_ws.Connection]:
-            return trio_ws.connect(f"ws://127.0.0.1:{port}/", limits=limits, keepalive=SILENT)
+            return trio_ws.connect(
+                f"ws://127.0.0.1:{port}/",
+                compression=compression,
+                limits=limits,
+                keepalive=SILENT,
+            )
 
         async def visit() -> None:
             await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()

@@ -5,6 +5,7 @@ import math
 import socket
 import ssl
 import struct
+import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -99,16 +100,23 @@ class Peer:
     Args:
         stream: The line.
         masked: Whether this peer is a client.
+        inflates: Whether it agrees on compression (RFC 7692), and inflates what comes.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, masked: bool = True) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, *, masked: bool = True, inflates: bool = False
+    ) -> None:
         self.stream = stream
+        self.inflated = 0
+        """How many of the frames it has read were compressed."""
         self._masked = masked
         self._data = bytearray()
+        self._inflater = zlib.decompressobj(-15) if inflates else None
 
     async def handshake(self, path: str = "/echo") -> Self:
         """Open a WebSocket as a client."""
-        await self.stream.send_all(HANDSHAKE.replace(b"/echo", path.encode()))
+        head = HANDSHAKE.replace(b"/echo", path.encode())
+        await self.stream.send_all(head.removesuffix(b"\r\n") + self._extension + b"\r\n")
         head = await self.read_head()
         assert head.startswith(b"HTTP/1.1 101 "), head
         return self
@@ -119,9 +127,16 @@ class Peer:
         key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0].decode()
         await self.send_bytes(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            + f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode()
+            + f"Sec-WebSocket-Accept: {accept_key(key)}\r\n".encode()
+            + self._extension
+            + b"\r\n"
         )
         return self
+
+    @property
+    def _extension(self) -> bytes:
+        agrees = self._inflater is not None
+        return b"Sec-WebSocket-Extensions: permessage-deflate\r\n" if agrees else b""
 
     async def send_bytes(self, data: bytes) -> None:
         await self.stream.send_all(data)
@@ -145,7 +160,8 @@ class Peer:
             ValueError: The line ended inside of a frame, or the next bytes are no frame.
         """
         opcode = (await self._peek(1))[0]
-        if opcode & 0x70 or opcode & 0xF not in {0, 1, 2, 8, 9, 10}:
+        compressed = bool(opcode & 0x40 and self._inflater)
+        if opcode & (0x30 if compressed else 0x70) or opcode & 0xF not in {0, 1, 2, 8, 9, 10}:
             raise ValueError(f"{opcode:#x} begins no frame: an earlier one is torn")
         size, begin = (await self._peek(2))[1] & 0x7F, 2
         if size >= 126:
@@ -159,7 +175,18 @@ class Peer:
         payload = self._take(begin + size)[begin:]
         mask = (key * (size // 4 + 1))[:size]
         bare = int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")
-        return opcode & 0xF, bare.to_bytes(size, "big")
+        return opcode & 0xF, self._bare(bare.to_bytes(size, "big"), compressed=compressed)
+
+    def _bare(self, payload: bytes, *, compressed: bool) -> bytes:
+        if not compressed:
+            return payload
+        assert self._inflater is not None
+        self.inflated += 1
+        try:
+            # RFC 7692 §7.2.2.
+            return self._inflater.decompress(payload + b"\0\0\xff\xff")
+        except zlib.error as error:
+            raise ValueError("a compressed message hangs on one that did not come") from error
 
     async def receive_frames(self) -> list[tuple[int, bytes]]:
         """Read frames to the end of the line, answer a Close, and end this side as well.
@@ -279,6 +306,7 @@ class Options(TypedDict, total=False):
     keepalive: trio_ws.Keepalive
     origins: Origins
     ssl_context: ssl.SSLContext
+    compression: trio_ws.Deflate | None
 
 
 @dataclass(frozen=True)
@@ -293,9 +321,9 @@ class Served:
     ended: trio.Event
     """Set when the server has ended."""
 
-    async def peer(self, path: str = "/echo") -> Peer:
+    async def peer(self, path: str = "/echo", *, inflates: bool = False) -> Peer:
         """Come as a client that speaks by hand, the handshake done."""
-        return await Peer(await self.open()).handshake(path)
+        return await Peer(await self.open(), inflates=inflates).handshake(path)
 
     async def connect(self) -> AbstractAsyncContextManager[trio_ws.Connection]:
         """Come as a client of our own."""

@@ -18,6 +18,8 @@ _Connection: TypeAlias = trio_ws.Connection
 
 _MANY = 70  # messages after which a call has given way to other tasks twice
 _TIGHT = trio_ws.Limits(outgoing_bytes=1000)
+_ALIKE = "number {} of many messages that are all alike"
+_LAST = _ALIKE.format("last")
 _BIG = "x" * 300_000  # more than a socket holds that was told to hold little
 
 
@@ -26,61 +28,92 @@ async def _fill(connection: _Connection, peer: Peer) -> None:
     stream = connection._link.wire._stream  # noqa: SLF001 - no public way leads there
     if isinstance(stream, trio.SocketStream):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-    await connection.send(_BIG)
+    await connection.send(_BIG, compress=False)
     await wait_all_tasks_blocked()
     assert connection.statistics().outgoing_bytes > _TIGHT.outgoing_bytes
 
 
 async def _read_texts(peer: Peer, texts: list[str]) -> None:
     """Read messages up to the last one."""
-    while not texts or texts[-1] != "last":
+    while not texts or texts[-1] != _LAST:
         opcode, payload = await peer.receive()
         assert opcode == TEXT
         texts.append(payload.decode())
 
 
+async def _send_compressed(connection: _Connection, text: str) -> None:
+    await connection.send(text, compress=True)
+
+
+async def _send_uncompressed(connection: _Connection, text: str) -> None:
+    await connection.send(text, compress=False)
+
+
+_SENDS = [
+    (_Connection.send, None),
+    (_Connection.send_message, None),
+    # Each message refers to those before it, so that one which did not leave garbles the next.
+    (_send_compressed, trio_ws.Deflate()),
+    (_send_uncompressed, trio_ws.Deflate()),
+]
+
+
 @covers("trio_ws.Connection.send", "trio_ws.Connection.send_message")
-@pytest.mark.parametrize("send", [_Connection.send, _Connection.send_message])
+@pytest.mark.parametrize(("send", "compression"), _SENDS)
 def test_cancelled_send_has_queued_nothing(
-    send: Callable[[_Connection, str], Coroutine[object, object, None]], side: Side, line: Line
+    send: Callable[[_Connection, str], Coroutine[object, object, None]],
+    compression: trio_ws.Deflate | None,
+    side: Side,
+    line: Line,
 ) -> None:
     async def scenario(cancel: Canceller) -> None:
         sent: list[str] = []
 
         async def send_many(connection: _Connection) -> None:
             for number in range(_MANY):
-                await send(connection, str(number))
-                sent.append(str(number))
+                text = _ALIKE.format(number)
+                await send(connection, text)
+                sent.append(text)
 
-        async with opened(side, line) as (connection, peer), trio.open_nursery() as nursery:
+        async with (
+            opened(side, line, compression=compression) as (connection, peer),
+            trio.open_nursery() as nursery,
+        ):
             texts: list[str] = []
             nursery.start_soon(_read_texts, peer, texts)
             cut = await cancel(lambda: send_many(connection))
-            await connection.send("last")
-        assert texts == [*sent, "last"]
+            await connection.send(_LAST, compress=True)
+        assert texts == [*sent, _LAST]
         assert cut == (len(sent) < _MANY)
+        assert (peer.inflated > 0) is (compression is not None)
 
     at_every_moment(scenario, line, least=2)
 
 
 @covers("trio_ws.Connection.send", "trio_ws.Connection.send_message")
-@pytest.mark.parametrize("send", [_Connection.send, _Connection.send_message])
+@pytest.mark.parametrize(("send", "compression"), _SENDS)
 def test_send_cancelled_while_it_waits_for_room_has_queued_nothing_and_tears_nothing(
-    send: Callable[[_Connection, str], Coroutine[object, object, None]], side: Side, line: Line
+    send: Callable[[_Connection, str], Coroutine[object, object, None]],
+    compression: trio_ws.Deflate | None,
+    side: Side,
+    line: Line,
 ) -> None:
+    ahead, this = _ALIKE.format("ahead"), _ALIKE.format("this")
+
     async def scenario(cancel: Canceller) -> None:
         async with (
-            opened(side, line, limits=_TIGHT) as (connection, peer),
+            opened(side, line, limits=_TIGHT, compression=compression) as (connection, peer),
             trio.open_nursery() as nursery,
         ):
             texts: list[str] = []
             await _fill(connection, peer)
-            nursery.start_soon(send, connection, "ahead")
+            nursery.start_soon(send, connection, ahead)
             await wait_all_tasks_blocked()
             nursery.start_soon(_read_texts, peer, texts)
-            cut = await cancel(lambda: send(connection, "this"))
-            await connection.send("last")
-        assert texts == [_BIG, "ahead", *["this"][cut:], "last"]
+            cut = await cancel(lambda: send(connection, this))
+            await connection.send(_LAST, compress=True)
+        assert texts == [_BIG, ahead, *[this][cut:], _LAST]
+        assert (peer.inflated > 0) is (compression is not None)
 
     at_every_moment(scenario, line, least=1)
 
@@ -374,7 +407,7 @@ def test_cancelled_nursery_of_a_connection_has_ended_its_tasks_and_nothing_else(
             else:
                 await cancel(lambda: use(connection))
                 nursery.start_soon(_read_texts, peer, texts)
-                await connection.send("last")
+                await connection.send(_LAST)
             assert working == 0
 
     at_every_moment(scenario, line, least=2)

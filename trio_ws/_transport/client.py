@@ -67,8 +67,9 @@ async def connect(
     Args:
         url: ``ws:``, ``wss:`` or ``ws+unix:/path/of/socket:/resource``. User info becomes Basic
             auth.
-        stream: A stream to use instead of opening one; it is closed at the end. A ``wss:`` URL
-            puts TLS over it, unless it is a `trio.SSLStream` already.
+        stream: A stream to use instead of opening one. It is closed at the end, also if that is an
+            error in the other arguments. A ``wss:`` URL puts TLS over it, unless it is a
+            `trio.SSLStream` already.
         ssl_context: For ``wss:``; by default the system's certificates are trusted.
         headers: Further header fields of the request.
         subprotocols: What to offer, best first; `Connection.subprotocol` is the server's choice.
@@ -91,18 +92,17 @@ async def connect(
     Cancellation:
         The connection says goodbye with 1001, within `Limits.close_timeout`.
     """
-    target = parse_url(url)
-    if ssl_context is not None:
-        if not target.secure:
-            raise ValueError("ssl_context goes with a wss: URL")
-        check_context(ssl_context, server=False)
-    fields = _request_headers(target, headers, origin)
-    offered = check_subprotocols(subprotocols)
-    check_compression(compression)
-    with _failures(target, limits.open_timeout) as progress, trio.fail_after(limits.open_timeout):
-        if stream is None:
-            stream = await _open_stream(target, progress)
-        try:
+    try:
+        target = parse_url(url)
+        if ssl_context is not None:
+            _check_context(ssl_context, target)
+        fields = _request_headers(target, headers, origin)
+        offered = check_subprotocols(subprotocols)
+        check_compression(compression)
+        timeout = limits.open_timeout
+        with _failures(target, timeout) as progress, trio.fail_after(timeout):
+            if stream is None:
+                stream = await _open_stream(target, progress)
             if target.secure and beneath_tls(stream) is stream:
                 progress.step = "waiting for the TLS handshake"
                 context = ssl_context or ssl.create_default_context()
@@ -113,9 +113,10 @@ async def connect(
             head = [*fields.fields, *request_fields(key, offered, extensions)]
             exchange = await _exchange(stream, target, head, limits)
             subprotocol, agreement = _check(exchange, target, key, offered, compression)
-        except BaseException:
+    except BaseException:
+        if stream is not None:
             await cut(stream)
-            raise
+        raise
     engine = Engine(
         client=True,
         max_message=limits.max_message,
@@ -185,6 +186,12 @@ def _broken(target: Target, error: BaseException, progress: _Progress) -> str:
         return f"TLS with {target.name} failed: {cause.reason or cause}"
     how = f": {cause}" if cause is not None else ""
     return f"{target.name} broke off the connection, {progress.step}{how}"
+
+
+def _check_context(context: ssl.SSLContext, target: Target) -> None:
+    if not target.secure:
+        raise ValueError("ssl_context goes with a wss: URL")
+    check_context(context, server=False)
 
 
 async def _open_stream(target: Target, progress: _Progress) -> trio.abc.Stream:

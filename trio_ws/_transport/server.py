@@ -18,6 +18,7 @@ from trio_ws._transport.endpoint import Endpoint, describe, listening_at
 from trio_ws._transport.handshake import Handler
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.service import Service
+from trio_ws._transport.streams import cut
 
 _PORT_TRIES = 16  # how often another port is tried that is free on all addresses
 
@@ -214,7 +215,7 @@ async def serve(
         port: The TCP port; 0 lets the system choose one, the same for all addresses of the host.
         host: A name or address to listen on; None for all interfaces.
         listeners: Listeners to use instead of a port: Unix sockets, or any other. They are closed
-            at the end.
+            at the end, also if that is an error in the other arguments.
         ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS.
         origins: Whose pages may open a WebSocket (RFC 6455 §10.2). None: those of the same
             host and port. A sequence of origins such as ``https://example.com``: those; a
@@ -246,29 +247,39 @@ async def serve(
         function itself, as above, a second Ctrl-C cuts all lines at once; where it runs in a
         nursery, Trio gives that one to the nursery, which waits for the goodbyes.
     """
+    try:
+        _check_place(port, listeners)
+        with lone_errors():
+            async with open_background() as background:
+                service = Service(
+                    handler,
+                    background,
+                    ssl_context=ssl_context,
+                    origins=origins,
+                    hosts=hosts,
+                    proxies=proxies,
+                    subprotocols=subprotocols,
+                    compression=compression,
+                    limits=limits,
+                    keepalive=keepalive,
+                )
+                if listeners is None:
+                    assert port is not None
+                    listeners = await _listen(port, host)
+                server = Server(service, listeners, limits.max_connections)
+                _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
+                await server._run(task_status)  # noqa: SLF001 - the same module
+                _logger.info("stopped serving")
+    except BaseException:
+        # Whoever hands listeners over need not ask how far this came; most are closed by now.
+        for listener in listeners or ():
+            await cut(listener)
+        raise
+
+
+def _check_place(port: int | None, listeners: Sequence[Listener] | None) -> None:
     if (port is None) is (listeners is None):
         raise TypeError("serve() takes a port or listeners=, one of them")
-    with lone_errors():
-        async with open_background() as background:
-            service = Service(
-                handler,
-                background,
-                ssl_context=ssl_context,
-                origins=origins,
-                hosts=hosts,
-                proxies=proxies,
-                subprotocols=subprotocols,
-                compression=compression,
-                limits=limits,
-                keepalive=keepalive,
-            )
-            if listeners is None:
-                assert port is not None
-                listeners = await _listen(port, host)
-            server = Server(service, listeners, limits.max_connections)
-            _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
-            await server._run(task_status)  # noqa: SLF001 - the same module
-            _logger.info("stopped serving")
 
 
 async def _listen(port: int, host: str | None) -> Sequence[trio.SocketListener]:

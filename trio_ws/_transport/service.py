@@ -37,7 +37,7 @@ from trio_ws._transport.interrupts import interruptible
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import check_context, start_tls
-from trio_ws._transport.streams import cut, half_close, write_all
+from trio_ws._transport.streams import cut, half_close, read_now, write_all
 from trio_ws._types import Response, escaped, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
@@ -131,6 +131,7 @@ class Service:
         self._waiting: set[Arrival] = set()
         self._addresses = Addresses(limits.max_connections_per_address)
         self._refusing = 0
+        self._read_size = int(min(64 * 1024, limits.max_head + 1))
 
     def drain(self) -> None:
         """Refuse opening handshakes from now on, and tell every connection goodbye with 1001."""
@@ -204,6 +205,8 @@ class Service:
         buffer = HeadBuffer(self._limits.max_head)
         secure = stream
         try:
+            if (arrival := self._open_at_once(stream, visit, buffer)) is not None:
+                return arrival
             with trio.move_on_after(self._limits.open_timeout):
                 visit.remote = await self._introduce(stream, visit.remote)
                 if not self._enter(visit):
@@ -226,6 +229,21 @@ class Service:
             logger.warning("no PROXY header from the proxy %s: %s", describe(visit.remote), error)
             return None
 
+    def _open_at_once(
+        self, stream: trio.abc.Stream, visit: _Visit, buffer: HeadBuffer
+    ) -> Arrival | None:
+        """Do what `_open` does, if the request is here already.
+
+        A wait and its deadline would cost a tenth of a handshake.
+        """
+        if self._ssl_context is not None or self._proxies is not None:
+            return None
+        if not self._enter(visit):
+            return None
+        data = read_now(stream, self._read_size)
+        found = buffer.feed(data) if data else None
+        return None if found is None else self._arrive(stream, visit, *found)
+
     async def _introduce(self, stream: trio.abc.Stream, peer: Endpoint | str) -> Endpoint | str:
         """Return the client's address as a proxy tells it before all else, or that of the peer."""
         proxies = self._proxies
@@ -247,8 +265,7 @@ class Service:
     async def _read_head(
         self, stream: trio.abc.Stream, visit: _Visit, buffer: HeadBuffer
     ) -> Arrival | None:
-        read_size = int(min(64 * 1024, self._limits.max_head + 1))
-        while data := await stream.receive_some(read_size):
+        while data := await stream.receive_some(self._read_size):
             if (found := buffer.feed(data)) is not None:
                 return self._arrive(stream, visit, *found)
         return None
