@@ -216,7 +216,8 @@ async def serve(
         host: A name or address to listen on; None for all interfaces.
         listeners: Listeners to use instead of a port: Unix sockets, or any other. They are closed
             at the end, also if that is an error in the other arguments.
-        ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS.
+        ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS: whose
+            certificate it is says `Request.tls`.
         origins: Whose pages may open a WebSocket (RFC 6455 §10.2). None: those of the same
             host and port. A sequence of origins such as ``https://example.com``: those; a
             wildcard as in ``https://*.example.com`` stands for one label or more, so not for
