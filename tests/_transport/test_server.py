@@ -316,6 +316,20 @@ async def test_mutual_tls_lets_in_who_has_a_certificate_and_nobody_else(
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("useful", [True, False])
+async def test_a_context_without_a_certificate_is_told_of_at_once(
+    useful: bool, tls: Tls, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = tls.server if useful else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    await Running(ssl_context=context).start(nursery)
+    nursery.cancel_scope.cancel()
+
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert len(warnings) == (0 if useful else 1)
+    assert ("load_cert_chain() loads one" in caplog.text) is not useful
+
+
 async def test_http_and_websocket_share_a_port(nursery: trio.Nursery) -> None:
     running = Running()
     await running.start(nursery)
