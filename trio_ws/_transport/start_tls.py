@@ -57,14 +57,14 @@ def why_useless(context: ssl.SSLContext) -> str | None:
     with suppress(ssl.SSLWantReadError):
         anybody.wrap_bio(ssl.MemoryBIO(), said).do_handshake()
     heard.write(said.read())
+    why = None
     try:
         context.wrap_bio(heard, ssl.MemoryBIO(), server_side=True).do_handshake()
-    except ssl.SSLWantReadError:
-        # It has answered, and all the rest is up to the client.
-        return None
     except ssl.SSLError as error:
-        return error.reason
-    return None
+        # If it wants to read, it has answered, and all the rest is up to the client.
+        if not isinstance(error, ssl.SSLWantReadError):
+            why = error.reason
+    return why
 
 
 async def start_tls(
