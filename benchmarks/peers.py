@@ -122,4 +122,5 @@ PEERS = (
     Peer(name="socketify (uWebSockets)", program="socketify", needs=("socketify",)),
     Peer(name="Node ws", program="node"),
     Peer(name="floor: bare Trio stream", program="floor", needs=("trio",), raw=True),
+    Peer(name="floor: bare task and poller", program="least", needs=("trio", "trio-ws")),
 )
