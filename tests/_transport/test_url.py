@@ -164,6 +164,15 @@ def test_another_url_is_refused_with_a_reason(url: str, why: str) -> None:
         parse_url(url)
 
 
+def test_host_name_may_be_as_long_as_names_may() -> None:
+    wide = "\uff41"  # a letter of full width, which stands for that of ASCII
+    name = f"{wide * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}."
+
+    assert parse_url(f"ws://{name}/").host == name.replace(wide, "a")
+    with pytest.raises(ValueError, match="254 characters at most, not 255"):
+        parse_url(f"ws://e{name}/")
+
+
 @pytest.mark.parametrize("rest", ["host:0/", "host/#part", "host/ ", "[::1", ""])
 def test_an_error_does_not_repeat_the_password(rest: str) -> None:
     with pytest.raises(ValueError, match=r"ws://\*\*\*@") as caught:

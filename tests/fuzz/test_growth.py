@@ -302,6 +302,7 @@ def texts() -> Iterator[tuple[str, Callable[[int], Callable[[], object]]]]:
     yield "a long port", lambda n: lambda: split_authority("a:" + "0" * n, 80)
     yield "colons", lambda n: lambda: split_authority(f"[{':' * n}]", 80)
     yield "a long origin", lambda n: lambda: origins.refusal("https://" + "a." * n, "a")
+    yield "digits of a host", lambda n: lambda: parse_url("ws://" + "\u0660" * n + "/")
     yield "a long path", lambda n: lambda: parse_url("ws://a/" + "ü" * n)
     yield "slashes", lambda n: lambda: parse_url("ws://a" + "/" * n)
     yield "user info", lambda n: lambda: parse_url("ws://" + "a" * n + "@b/")

@@ -260,7 +260,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
             compress: As for `send`.
 
         Raises:
-            trio.WouldBlock: More than `Limits.outgoing_bytes` wait to be written.
+            trio.WouldBlock: More than `Limits.outgoing_bytes` wait to be written, or it is the turn
+                of a task that waits in `send`.
             ConnectionClosed: The connection is closed or closing.
             trio.ClosedResourceError: This side has called `aclose`, or left the block.
             TypeError: It is no message.

@@ -154,6 +154,10 @@ class TlsSession:
                     if count >= enough:
                         return sealed, count
                     try:
+                        # It takes all of the piece or nothing, also where a record has less room
+                        # than usual: Python does not turn on OpenSSL's partial writes
+                        # (SSL_MODE_ENABLE_PARTIAL_WRITE), and a buffer in memory takes whatever
+                        # there is.
                         count += self._object.write(view[start : start + PIECE])
                     except ssl.SSLWantReadError:
                         enough = 0

@@ -14,6 +14,9 @@ _PORTS = {"ws": 80, "wss": 443}
 # What may stand in a request target as it is; "%" keeps escapes that are there already.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 
+# RFC 1035 §2.3.4: 255 bytes on the wire, so 253 characters and a final dot.
+_MAX_NAME = 254
+
 _USER_INFO = re.compile("//[^/?#]*@")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -106,6 +109,10 @@ def _tcp_target(url: str, parts: SplitResult) -> Target:
 def _ascii_host(host: str) -> str:
     if host.isascii():
         return host
+    if len(host) > _MAX_NAME:
+        # Some versions of idna take a time quadratic in the length before they find out, those that
+        # have CVE-2024-3651 mended among them.
+        raise ValueError(f"a host name has {_MAX_NAME} characters at most, not {len(host)}")
     try:
         return idna.encode(host, uts46=True).decode("ascii")
     except idna.IDNAError as error:
