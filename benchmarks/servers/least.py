@@ -15,7 +15,6 @@ import trio
 from benchmarks.servers.options import HOST, MAX_MESSAGE, Options, announce
 from trio_ws._protocol.frames import encoded, serialise, split
 from trio_ws._protocol.upgrade import accept_key
-from trio_ws._types import Message
 
 _ROUND = 32  # sockets read before their tasks have their step, as in trio_ws
 
@@ -74,7 +73,7 @@ async def echo(stream: trio.SocketStream) -> None:
     _tasks[fd] = trio.lowlevel.current_task()
     _epoll.register(fd, select.EPOLLIN)
     while True:
-        messages: list[Message] = await trio.lowlevel.wait_task_rescheduled(_abort)
+        messages = await trio.lowlevel.wait_task_rescheduled(_abort)
         frames = [serialise(*encoded(message), masked=False) for message in messages]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         try:
