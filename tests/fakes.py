@@ -27,6 +27,7 @@ class WholeMessages:
         self.client = client
         self.buffered = 0
         self.stalled = False
+        self.missing = 0
         self._connection = Connection(CLIENT if client else SERVER)
         self._max_message = max_message
         self._max_fragments = max_fragments

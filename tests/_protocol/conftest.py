@@ -2,8 +2,16 @@
 
 import pytest
 
-from tests._protocol.implementations import EITHER, Mask, MaskInPlace, Serialise, Split, either
-from trio_ws._protocol.frames import python_serialise, python_split
+from tests._protocol.implementations import (
+    EITHER,
+    Mask,
+    MaskInPlace,
+    Serialise,
+    SmallFrame,
+    Split,
+    either,
+)
+from trio_ws._protocol.frames import python_serialise, python_small_frame, python_split
 from trio_ws._protocol.masking import python_mask, python_mask_in_place
 
 
@@ -20,6 +28,11 @@ def mask_in_place(request: pytest.FixtureRequest) -> MaskInPlace:
 @pytest.fixture(scope="session", params=EITHER)
 def serialise(request: pytest.FixtureRequest) -> Serialise:
     return either(request, python_serialise)
+
+
+@pytest.fixture(scope="session", params=EITHER)
+def small_frame(request: pytest.FixtureRequest) -> SmallFrame:
+    return either(request, python_small_frame)
 
 
 @pytest.fixture(scope="session", params=EITHER)

@@ -46,6 +46,10 @@ class Serialise(Protocol):
     ) -> bytes: ...
 
 
+class SmallFrame(Protocol):
+    def __call__(self, message: object, masked: bool, /) -> bytes | None: ...
+
+
 class Split(Protocol):
     def __call__(
         self,

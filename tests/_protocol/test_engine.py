@@ -47,6 +47,20 @@ def server(max_message: float = float("inf"), max_fragments: float = float("inf"
     return Engine(client=False, max_message=max_message, max_fragments=max_fragments)
 
 
+def test_what_is_missing_of_a_payload_is_known_until_it_is_there() -> None:
+    engine = server()
+    message = frame(BINARY, bytes(1000))
+    missing: list[int] = []
+    for piece in (message[:3], message[3:8], message[8:108], message[108:1007], message[1007:]):
+        engine.receive_data(piece)
+        before = engine.missing
+        list(engine.events())
+        missing += [before, engine.missing]
+
+    # The header of 8 bytes is not whole before the second piece.
+    assert missing == [0, 0, 0, 1000, 900, 900, 1, 1, 0, 0]
+
+
 def feed(engine: Engine, *pieces: bytes) -> list[Event]:
     """Give the engine bytes piece by piece, and take all events each time."""
     events: list[Event] = []

@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from tests._protocol.implementations import BUILT, Serialise, Split
+from tests._protocol.implementations import BUILT, Serialise, SmallFrame, Split
 from tests.fakes import raw_frame
 from trio_ws._protocol.frames import (
     BINARY,
@@ -23,6 +23,7 @@ from trio_ws._protocol.frames import (
     implementation,
     message_frame,
     python_serialise,
+    python_small_frame,
     read_header,
 )
 from trio_ws._types import Message
@@ -196,6 +197,36 @@ def test_serialise_refuses_a_control_frame_that_is_too_long(
     assert len(fits) == 127
     with pytest.raises(ValueError, match="at most 125 bytes, not 126"):
         serialise(opcode, bytes(126), masked=False)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    "message", ["", "olá" * 9, "x" * (LARGE - 1), "á" * (LARGE // 2 - 1), b"", bytes(LARGE - 1)]
+)
+def test_a_small_message_is_made_a_frame(
+    message: Message, masked: bool, small_frame: SmallFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", lambda _: b"\1\x80\xfe\x37")
+
+    made = small_frame(message, masked)
+
+    assert made == python_serialise(*_as_payload(message), masked=masked)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    "message",
+    ["x" * LARGE, "á" * (LARGE // 2), bytes(LARGE), bytearray(3), memoryview(b"abc"), 3, None],
+)
+def test_a_small_frame_is_of_nothing_large_or_else(
+    message: object, masked: bool, small_frame: SmallFrame
+) -> None:
+    assert small_frame(message, masked) is None
+
+
+def test_text_with_surrogates_is_no_message(small_frame: SmallFrame) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        small_frame("\ud800", False)
 
 
 def test_serialise_takes_a_bytearray_and_keeps_none_of_it(serialise: Serialise) -> None:
@@ -379,15 +410,15 @@ def test_implementation_says_which_one_runs() -> None:
 @pytest.fixture
 def serialised(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Note what is serialised."""
-    payloads: list[object] = []
+    messages: list[object] = []
 
-    def counting(opcode: int, payload: bytes, *, masked: bool) -> bytes:
-        payloads.append(payload)
-        return python_serialise(opcode, payload, masked=masked)
+    def counting(message: object, masked: bool) -> bytes | None:
+        messages.append(message)
+        return python_small_frame(message, masked)
 
     forget_message()
-    monkeypatch.setattr("trio_ws._protocol.frames.serialise", counting)
-    return payloads
+    monkeypatch.setattr("trio_ws._protocol.frames.small_frame", counting)
+    return messages
 
 
 @pytest.mark.parametrize("message", ["olá" * 9, b"abc" * 9, "", b""])

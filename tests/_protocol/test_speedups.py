@@ -23,7 +23,16 @@ from hypothesis import strategies as st
 
 from tests._protocol.implementations import compiled, needs_speedups
 from tests.fakes import raw_frame
-from trio_ws._protocol.frames import BINARY, CLOSE, PING, TEXT, python_serialise, python_split
+from trio_ws._protocol.frames import (
+    BINARY,
+    CLOSE,
+    LARGE,
+    PING,
+    TEXT,
+    python_serialise,
+    python_small_frame,
+    python_split,
+)
 from trio_ws._protocol.masking import python_mask, python_mask_in_place
 from trio_ws._types import Message
 
@@ -119,6 +128,27 @@ def test_serialise_agrees_at_every_length(
         if compiled(python_serialise)(opcode, payload(size), masked=masked, fin=fin)
         != python_serialise(opcode, payload(size), masked=masked, fin=fin)
     ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("kind", ["text", "wide text", "bytes"])
+def test_small_frame_agrees_at_every_length(
+    kind: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", lambda _: KEY)
+    small_frame = compiled(python_small_frame)
+    wrong: list[int] = []
+    for size in [*range(301), LARGE // 2 - 1, LARGE // 2, LARGE - 1, LARGE, LARGE + 1, 65536]:
+        content = payload(size).decode()
+        message = {
+            "text": content,
+            "wide text": content.replace("7", "\xe9"),
+            "bytes": content.encode(),
+        }[kind]
+        if small_frame(message, masked) != python_small_frame(message, masked):
+            wrong.append(size)
 
     assert wrong == []
 
@@ -286,6 +316,12 @@ WRONG_CALLS: list[
     (python_serialise, (-1, b""), {"masked": True}, ValueError),
     (python_serialise, (2**70, b""), {"masked": True}, OverflowError),
     (python_serialise, (PING, bytes(126)), {"masked": True}, ValueError),
+    (python_small_frame, (), {}, TypeError),
+    (python_small_frame, (b"",), {}, TypeError),
+    (python_small_frame, (b"", True, True), {}, TypeError),
+    (python_small_frame, (b"",), {"masked": True}, TypeError),
+    (python_small_frame, (b"", Hostile()), {}, ZeroDivisionError),
+    (python_small_frame, ("\ud800", True), {}, UnicodeEncodeError),
     (python_split, (SOUND,), OPTIONS, TypeError),
     (python_split, (SOUND, 0, True), OPTIONS, TypeError),
     (python_split, (SOUND, 0), {"masked": True}, TypeError),
@@ -356,6 +392,8 @@ def test_a_buffer_is_let_go_whatever_happens(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "urandom", lambda _: b"")
     with pytest.raises(ValueError, match="key"):
         serialise(BINARY, data, masked=True)
+    with pytest.raises(ValueError, match="key"):
+        compiled(python_small_frame)(b"abc", True)
 
     key = bytearray(b"abc")
     with pytest.raises(ValueError, match="key"):
@@ -378,6 +416,9 @@ def churn() -> None:
         compiled(python_mask_in_place)(bytearray(data), KEY, 3)
         serialise(BINARY, data, masked=True)
         serialise(TEXT, data, masked=False, fin=False)
+    for message in ("text", "\xe9", "x" * LARGE, "\xe9" * (LARGE // 2), SOUND, bytes(LARGE), 3):
+        compiled(python_small_frame)(message, True)
+        compiled(python_small_frame)(message, False)
     compiled(python_mask)(memoryview(LONG)[::2], KEY)
     for twin, args, options, error in WRONG_CALLS:
         with pytest.raises(error):

@@ -22,7 +22,7 @@ from trio_ws._protocol.origin import Origins
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint
 from trio_ws._transport.handshake import Handler
-from trio_ws._transport.lifetime import opened
+from trio_ws._transport.lifetime import Opened
 from trio_ws._transport.link import Link
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.service import Service
@@ -245,7 +245,7 @@ async def open_near(
     """Open a connection to a peer that does nothing by itself and is gone at the end."""
     stream, far = stream_pair(capacity)
     connection = make_connection(stream, engine_type, client=client, limits=limits, rate=rate)
-    async with open_background() as background, opened(connection, background, keepalive):
+    async with open_background() as background, Opened(connection, background, keepalive):
         try:
             yield connection, RawPeer(far, client=not client)
         finally:
@@ -267,8 +267,8 @@ async def open_pair(
     server = make_connection(far, client=False, limits=limits)
     async with (
         open_background() as background,
-        opened(server, background, NO_KEEPALIVE),
-        opened(client, background, NO_KEEPALIVE),
+        Opened(server, background, NO_KEEPALIVE),
+        Opened(client, background, NO_KEEPALIVE),
     ):
         yield client, server
 

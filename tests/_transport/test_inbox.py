@@ -1,6 +1,7 @@
 """`Inbox` keeps order and bounds, and wakes the one task that receives."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
 from math import inf
 
 import pytest
@@ -8,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests._transport.fakes import Steps
-from trio_ws._transport.inbox import Inbox, message_size
+from trio_ws._transport.inbox import Delivery, Inbox, message_size
 from trio_ws._types import Message
 
 
@@ -57,6 +58,70 @@ async def test_receive_waits_for_a_message(nursery: trio.Nursery) -> None:
     await wait_all_tasks_blocked()
 
     assert receiver.got == ["hello"]
+
+
+@pytest.mark.parametrize("kind", ["value", "generator", "async generator"])
+async def test_a_message_is_delivered_as_outcomes_are(kind: str) -> None:
+    def generator() -> Generator[None, Message, None]:
+        received.append((yield))
+        yield
+
+    async def async_generator() -> AsyncGenerator[None, Message]:
+        received.append((yield))
+        yield
+
+    received: list[Message] = []
+    delivery = Delivery()
+    for message in ("one", "two"):
+        delivery.message = message
+        if kind == "value":
+            received.append(delivery.unwrap())
+        elif kind == "generator":
+            waiting = generator()
+            next(waiting)
+            delivery.send(waiting)
+        else:
+            awaiting = async_generator()
+            await anext(awaiting)
+            await delivery.asend(awaiting)
+            await awaiting.aclose()
+
+    assert received == ["one", "two"]
+
+
+async def test_a_message_that_was_delivered_is_let_go(nursery: trio.Nursery) -> None:
+    inbox = make_inbox()
+    receiver = Receiver(inbox)
+    nursery.start_soon(receiver.run)
+    await wait_all_tasks_blocked()
+    message = bytes(1000)
+    before = sys.getrefcount(message)
+
+    inbox.put(message)
+    await wait_all_tasks_blocked()
+    receiver.got.clear()
+
+    assert sys.getrefcount(message) == before
+
+
+async def test_an_iteration_ends_with_the_channel() -> None:
+    inbox = make_inbox()
+    inbox.put("last")
+    inbox.end(trio.EndOfChannel)
+
+    assert await inbox.receive(iterating=True) == "last"
+    with pytest.raises(StopAsyncIteration):
+        await inbox.receive(iterating=True)
+    with pytest.raises(trio.EndOfChannel):
+        await inbox.receive()
+
+
+async def test_an_iteration_raises_what_is_no_end() -> None:
+    inbox = make_inbox()
+    inbox.end(trio.ClosedResourceError)
+
+    with pytest.raises(trio.ClosedResourceError):
+        await inbox.receive(iterating=True)
 
 
 async def test_size_and_length_follow_what_waits() -> None:

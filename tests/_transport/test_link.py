@@ -890,6 +890,37 @@ async def test_reading_goes_on_until_the_read_ahead_is_used_up(
     await settle(link, nursery)
 
 
+async def test_the_wire_learns_how_much_of_a_large_message_is_missing(
+    nursery: trio.Nursery,
+) -> None:
+    link, peer = open_link(nursery)
+    large = raw_frame(2, bytes(900_000), masked=True)
+    missing: list[int] = []
+    for start in range(0, len(large), 300_000):
+        await peer.stream.send_all(large[start : start + 300_000])
+        await wait_all_tasks_blocked()
+        missing.append(link.wire.expected)
+
+    assert missing == [len(large) - 300_000, len(large) - 600_000, len(large) - 900_000, 0]
+    assert await link.inbox.receive() == bytes(900_000)
+    await settle(link, nursery)
+
+
+async def test_the_wire_is_to_read_little_while_the_inbox_is_full(nursery: trio.Nursery) -> None:
+    link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
+    large = raw_frame(2, bytes(900_000), masked=True)
+
+    await peer.stream.send_all(large[:1000])
+    await wait_all_tasks_blocked()
+    before = link.wire.expected
+    link.inbox.put("full")
+    await peer.stream.send_all(large[1000:2000])
+    await wait_all_tasks_blocked()
+
+    assert (before, link.wire.expected) == (len(large) - 1000, 0)
+    await settle(link, nursery)
+
+
 async def test_a_ping_is_answered_while_the_inbox_is_full(nursery: trio.Nursery) -> None:
     link, peer = open_link(nursery, limits=Limits(inbox_messages=1))
 

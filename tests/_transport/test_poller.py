@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterable
+from tempfile import TemporaryFile
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests._transport.watchers import each_watcher, make_selector_watcher
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport import watchers as watchers_module
-from trio_ws._transport.poller import READ_SIZE, Polled, Poller, can_poll, current_poller
+from trio_ws._transport.poller import (
+    LARGE_READ,
+    READ_SIZE,
+    Polled,
+    Poller,
+    can_poll,
+    current_poller,
+)
 from trio_ws._transport.watchers import READ, WRITE, Watcher
 
 pytestmark = pytest.mark.network
@@ -191,6 +199,26 @@ async def test_other_tasks_run_in_a_round_that_takes_long(
     assert {3, 6, 9} & set(counts)
 
 
+async def test_other_tasks_run_after_every_32_sockets_of_a_round() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    served = Served()
+    for fd in range(1000, 1080):
+        poller.add(fd, served)
+
+    watcher.ring(*((fd, READ) for fd in range(1000, 1080)))
+    counts: list[int] = []
+    while len(served.readies) < 80:
+        await trio.lowlevel.checkpoint()
+        counts.append(len(served.readies))
+    for fd in range(1000, 1080):
+        poller.remove(fd, served)
+
+    # Tasks that are ready have their step in any order, so one of these may lie between two steps.
+    assert {0, 32, 64, 80} >= set(counts)
+    assert {32, 64} & set(counts)
+
+
 async def test_a_socket_that_another_one_removed_in_this_round_is_not_served() -> None:
     watcher = SpyWatcher()
     poller = Poller(watcher)
@@ -343,6 +371,31 @@ async def test_the_workspace_is_as_large_as_a_read_and_another_room() -> None:
         assert bytes(data) == b"data"
         assert len(poller.workspace) == READ_SIZE
         assert bytes(poller.workspace[:4]) == b"DATA"
+    poller.remove(1001, served)
+
+
+@pytest.mark.parametrize(
+    ("expected", "read"),
+    [
+        (0, READ_SIZE),
+        (1, READ_SIZE),
+        (READ_SIZE, READ_SIZE),
+        (READ_SIZE + 1, READ_SIZE + 1),
+        (LARGE_READ, LARGE_READ),
+        (LARGE_READ + 1, LARGE_READ),
+    ],
+)
+async def test_so_much_is_read_as_is_expected(expected: int, read: int) -> None:
+    poller = Poller(SpyWatcher())
+    served = Served()
+    poller.add(1001, served)
+    # A file has all of it at once, however little a socket of this system holds.
+    with TemporaryFile() as file:
+        file.write(content := os.urandom(LARGE_READ + READ_SIZE + 1))
+        file.seek(0)
+
+        assert poller.read(file.fileno(), expected) == content[:read]
+        assert poller.read(file.fileno()) == content[read : read + READ_SIZE]
     poller.remove(1001, served)
 
 

@@ -1,6 +1,7 @@
 """`Service` answers every stream in the right way, and no stream costs another anything."""
 
 import logging
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
@@ -20,12 +21,14 @@ from tests._transport.fakes import (
     open_service,
     read_to_end,
 )
+from tests._transport.socket_benches import needs_watcher
 from tests.fakes import raw_frame
 from trio_ws._config import Limits
 from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.handshake import Request
+from trio_ws._transport.link import Link
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._types import Response
 from trio_ws.testing import MemoryStream, stream_pair
@@ -123,6 +126,20 @@ async def test_a_connection_that_is_over_is_forgotten() -> None:
 
         assert not clients.service.connections
         assert clients.service.counters.failures == 0
+
+
+async def test_a_connection_that_cannot_start_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_to_start(*_: object, **__: object) -> None:
+        raise OSError("no tasks today")
+
+    monkeypatch.setattr(Link, "start", fail_to_start)
+    async with open_service(echo) as clients:
+        assert await clients.ask(handshake()) == b""
+
+        assert not clients.service.connections
+    assert "no tasks today" in caplog.text
 
 
 async def test_a_handler_that_fails_before_it_accepts_is_answered_500(
@@ -476,6 +493,59 @@ async def test_the_host_of_an_absolute_target_is_the_one_that_counts() -> None:
         answer = await clients.ask(GET.replace(b"GET /", b"GET http://evil.com/"))
 
     assert status_of(answer) == 421
+
+
+@needs_watcher
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("early", "late", "waits"), [(GET, b"", 0), (GET[:9], GET[9:], 1), (b"", GET, 1)]
+)
+async def test_a_request_that_is_here_already_is_not_waited_for(
+    early: bytes, late: bytes, waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    receive_some = trio.SocketStream.receive_some
+    waited: list[int] = []
+    count = 0
+
+    async def counting(self: trio.SocketStream, max_bytes: int | None = None) -> bytes:
+        nonlocal count
+        count += self is stream
+        return bytes(await receive_some(self, max_bytes))
+
+    async def note(request: Request) -> Response:
+        waited.append(count)
+        return await page(request)
+
+    monkeypatch.setattr(trio.SocketStream, "receive_some", counting)
+
+    async with open_service(note) as clients, trio.open_nursery() as nursery:
+        theirs.send(early)
+        nursery.start_soon(clients.service.serve_stream, stream)
+        await wait_all_tasks_blocked()
+        theirs.send(late)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as far:
+            assert status_of(await read_to_end(far)) == 200
+
+    assert waited == [waits]
+
+
+@needs_watcher
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("data", "status"), [(b"\x16\x03\x01", 400), (b"GET / HTTP/2.0\r\n\r\n", 505)]
+)
+async def test_a_malformed_request_that_is_here_already_is_refused(
+    data: bytes, status: int
+) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.send(data)
+    async with open_service(page) as clients, trio.open_nursery() as nursery:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        nursery.start_soon(clients.service.serve_stream, stream)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as far:
+            assert status_of(await read_to_end(far)) == status
 
 
 async def test_a_draining_service_refuses_handshakes_and_serves_the_rest() -> None:

@@ -50,6 +50,27 @@ async def test_heard_is_the_time_of_the_last_byte(benches: Benches, mock_clock: 
         assert bench.wire.heard == 7
 
 
+async def test_what_is_expected_is_read_at_once_and_not_a_byte_behind_it(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with benches.open() as bench:
+        asked: list[int] = []
+
+        def read(fd: int, expected: int) -> memoryview:
+            asked.append(expected)
+            return memoryview(os.read(fd, 100))
+
+        monkeypatch.setattr(bench.poller, "read", read)
+        bench.wire.expected = 200_000
+        await bench.peer.send_all(b"x")
+        await wait_all_tasks_blocked()
+        bench.wire.expected = 0
+        await bench.peer.send_all(b"x")
+        await wait_all_tasks_blocked()
+
+        assert (asked, bench.owner.data) == ([200_000, 0], b"xx")
+
+
 async def test_the_end_of_the_stream_is_told_without_an_error(benches: Benches) -> None:
     async with benches.open() as bench:
         await bench.peer.send_all(b"last")

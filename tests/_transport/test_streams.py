@@ -1,11 +1,14 @@
-"""What is done to streams: `write_all`, `half_close` and `cut`."""
+"""What is done to streams: `write_all`, `read_now`, `half_close` and `cut`."""
+
+import socket
 
 import pytest
 import trio
 from trio.testing import MockClock, assert_no_checkpoints
 
 from tests._transport.fakes import Failing, Plain, Tls
-from trio_ws._transport.streams import cut, half_close, write_all
+from tests._transport.socket_benches import needs_watcher
+from trio_ws._transport.streams import cut, half_close, read_now, write_all
 from trio_ws._transport.tls import TlsSession
 from trio_ws._transport.tls_stream import TlsStream
 from trio_ws.testing import stream_pair
@@ -82,6 +85,30 @@ async def test_write_all_gives_up_a_socket_that_takes_nothing(autojump_clock: Mo
                 await write_all(stream, bytes(16 * 1024 * 1024), 20)
 
     assert trio.current_time() == 20
+
+
+@needs_watcher
+@pytest.mark.network
+async def test_read_now_reads_what_a_socket_has_and_waits_for_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    with theirs:
+        nothing = read_now(stream, 4)
+        theirs.send(b"abcdef")
+
+        assert (nothing, read_now(stream, 4), read_now(stream, 4)) == (b"", b"abcd", b"ef")
+        theirs.shutdown(socket.SHUT_WR)
+        assert read_now(stream, 4) == await stream.receive_some(4) == b""
+        await stream.aclose()
+        assert read_now(stream, 4) == b""
+
+
+async def test_read_now_leaves_other_streams_alone() -> None:
+    stream, far = stream_pair()
+    await far.send_all(b"abc")
+
+    assert read_now(stream, 3) == b""
+    assert await stream.receive_some(3) == b"abc"
 
 
 async def test_half_close_leaves_a_stream_alone_that_has_no_halves() -> None:

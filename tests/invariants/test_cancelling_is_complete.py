@@ -57,7 +57,7 @@ def _can_be_awaited(public: object) -> bool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return True
     returned = str(inspect.get_annotations(function).get("return"))
-    return "Async" in returned or "Awaitable" in returned
+    return any(kind in returned for kind in ("Async", "Awaitable", "Coroutine"))
 
 
 def test_every_public_coroutine_is_cancelled_at_every_moment() -> None:

@@ -82,6 +82,11 @@ class Assembly:
         self.whole = False
         """Whether the message is complete."""
 
+    @property
+    def compressed(self) -> bool:
+        """Whether it is inflated as it arrives."""
+        return self._inflater is not None
+
     def begin_frame(self, length: int, key: bytes, *, fin: bool) -> None:
         """Begin a frame, before any of it is kept.
 

@@ -125,6 +125,14 @@ class Engine:
         """Bytes received and not parsed yet."""
         return len(self._data) - self._position
 
+    @property
+    def missing(self) -> int:
+        """Bytes still to come of the payload that is arriving; 0 if it is inflated as it comes."""
+        assembly = self._assembly
+        if assembly is None or assembly.compressed:
+            return 0
+        return max(0, assembly.missing - self.buffered)
+
     def send(self, event: Event) -> bytes:
         """Turn an event into the bytes to write.
 

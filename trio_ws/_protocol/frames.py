@@ -1,8 +1,8 @@
 """`split`, `read_header` and `serialise`: the frames of RFC 6455 §5.2, as plain functions.
 
 They keep no state: what a frame means in its place (fragments, limits, the closing handshake)
-is the engine's business. `split` and `serialise` are compiled if that was possible, and then the
-ones written here are what tests hold them against.
+is the engine's business. `split`, `serialise` and `small_frame` are compiled if that was possible,
+and then the ones written here are what tests hold them against.
 """
 
 import os
@@ -236,7 +236,31 @@ def _read_plain(
         return None
 
 
+# By position: for the compiled one, names would cost as much as the frame.
+def python_small_frame(message: object, masked: bool, /) -> bytes | None:
+    """Make the frame of a whole message, if that is ``str`` or ``bytes`` and less than `LARGE`.
+
+    Args:
+        message: The message.
+        masked: Whether to mask: a client does, a server does not.
+
+    Returns:
+        The frame; None for what is something else, or too large.
+
+    Raises:
+        UnicodeEncodeError: There are surrogates in the text.
+    """
+    if isinstance(message, str) and len(message) < LARGE:
+        opcode, payload = TEXT, message.encode()
+    elif isinstance(message, bytes):
+        opcode, payload = BINARY, message
+    else:
+        return None
+    return python_serialise(opcode, payload, masked=masked) if len(payload) < LARGE else None
+
+
 serialise = python_serialise if speedups is None else speedups.serialise
+small_frame = python_small_frame if speedups is None else speedups.small_frame
 split = python_split if speedups is None else speedups.split
 
 
@@ -258,21 +282,25 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
         TypeError: It is no message.
     """
     global _latest  # noqa: PLW0603 - threads are welcome to it: it is read and replaced as a whole
-    if masked:
-        return serialise(*encoded(message), masked=True)
-    known, frame = _latest
-    if message is known and frame:
-        return frame
-    opcode, payload = encoded(message)
-    if len(payload) < LARGE:
-        frame = serialise(opcode, payload, masked=False)
-    else:
-        # A view's length counts items, which may be larger than a byte; and it may be changed.
-        payload = bytes(payload)
-        frame = _header(_FIN | opcode, 0, len(payload)), payload
-    if message.__class__ is str or message.__class__ is bytes:
+    if not masked:
+        known, frame = _latest
+        if message is known and frame:
+            return frame
+    small = small_frame(message, masked)
+    frame = _any_frame(message, masked=masked) if small is None else small
+    if not masked and (message.__class__ is str or message.__class__ is bytes):
         _latest = message, frame
     return frame
+
+
+def _any_frame(message: Sendable, *, masked: bool) -> Frame:
+    """Make the frame of a message that is large, or can be changed."""
+    opcode, payload = encoded(message)
+    if masked or len(payload) < LARGE:
+        return serialise(opcode, payload, masked=masked)
+    # A view's length counts items, which may be larger than a byte; and it may be changed.
+    payload = bytes(payload)
+    return _header(_FIN | opcode, 0, len(payload)), payload
 
 
 def deflated_frame(opcode: int, payload: bytes, *, masked: bool) -> Frame:
@@ -341,5 +369,5 @@ def encoded(message: Sendable) -> tuple[int, bytes | bytearray | memoryview]:
 
 
 def implementation() -> Literal["compiled", "python"]:
-    """Tell which implementation of `mask`, `serialise` and `split` is in use."""
+    """Tell which implementation of `mask`, `serialise`, `split` and their like is in use."""
     return "python" if speedups is None else "compiled"

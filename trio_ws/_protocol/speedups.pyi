@@ -5,6 +5,7 @@ def mask_in_place(data: bytearray | memoryview, key: bytes, offset: int = 0) -> 
 def serialise(
     opcode: int, payload: bytes | bytearray | memoryview, *, masked: bool, fin: bool = True
 ) -> bytes: ...
+def small_frame(message: object, masked: bool, /) -> bytes | None: ...
 def split(
     data: bytes | bytearray | memoryview,
     start: int,

@@ -25,7 +25,7 @@ from trio_ws._protocol.upgrade import (
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import beneath_tls, endpoint_of
 from trio_ws._transport.interrupts import unbroken
-from trio_ws._transport.lifetime import opened
+from trio_ws._transport.lifetime import Opened
 from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.start_tls import check_context, start_tls
@@ -140,7 +140,7 @@ async def connect(
     )
     async with (
         open_background() as background,
-        opened(connection, background, keepalive, rest=exchange.rest),
+        Opened(connection, background, keepalive, rest=exchange.rest),
     ):
         yield connection
 

@@ -31,6 +31,11 @@ class EngineLike(Protocol):
 
     @property
     @abstractmethod
+    def missing(self) -> int:
+        """Bytes still to come of the payload that is arriving."""
+
+    @property
+    @abstractmethod
     def stalled(self) -> bool:
         """Whether `events` ended because inflating has cost enough for now."""
 

@@ -1,8 +1,9 @@
 """`Request`: an HTTP request, and perhaps an opening handshake to accept."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from types import TracebackType
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
@@ -17,8 +18,7 @@ from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe
-from trio_ws._transport.interrupts import unbroken
-from trio_ws._transport.lifetime import opened
+from trio_ws._transport.lifetime import Opened
 from trio_ws._transport.tls_facts import TlsFacts
 from trio_ws._types import Headers, HeadersLike, Response, escaped
 
@@ -52,6 +52,29 @@ class Arrival:
         limits: What the peer may cost.
         keepalive: When to probe the peer.
     """
+
+    __slots__ = (
+        "_compression",
+        "_limits",
+        "_subprotocols",
+        "answer",
+        "answer_head",
+        "background",
+        "connection",
+        "draining",
+        "head",
+        "keepalive",
+        "local",
+        "on_close",
+        "on_open",
+        "rate",
+        "remote",
+        "rest",
+        "secure",
+        "stream",
+        "tls",
+        "upgrade",
+    )
 
     def __init__(
         self,
@@ -287,7 +310,7 @@ class Request:
         Cancellation:
             The connection says goodbye with 1001, within `Limits.close_timeout`.
         """
-        return _accepted(self._arrival, subprotocol, headers, compression)
+        return _Accepted(self._arrival, subprotocol, headers, compression)
 
     def __repr__(self) -> str:
         kind = " upgrade" if self.upgrade else ""
@@ -306,23 +329,50 @@ def _read_query(query: str) -> dict[str, str]:
         raise refuse(400, f"the query has more than {_MAX_QUERY_FIELDS} fields") from None
 
 
-@unbroken
-@asynccontextmanager
-async def _accepted(
-    arrival: Arrival,
-    subprotocol: str | None,
-    headers: HeadersLike,
-    compression: Deflate | Inherited | None,
-) -> AsyncGenerator[Connection, None]:
-    connection = arrival.accept(subprotocol, headers, compression)
-    try:
-        async with opened(
-            connection,
-            arrival.background,
-            arrival.keepalive,
-            head=arrival.answer_head,
-            rest=arrival.rest,
-        ):
-            yield connection
-    finally:
-        arrival.on_close(connection)
+class _Accepted(AbstractAsyncContextManager[Connection]):
+    """Accepts a request for as long as a block lasts; see `Request.accept`."""
+
+    __slots__ = ("_arguments", "_arrival", "_opened")
+
+    def __init__(
+        self,
+        arrival: Arrival,
+        subprotocol: str | None,
+        headers: HeadersLike,
+        compression: Deflate | Inherited | None,
+    ) -> None:
+        self._arrival = arrival
+        self._arguments = subprotocol, headers, compression
+        self._opened: Opened | None = None
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> Connection:
+        arrival = self._arrival
+        connection = arrival.accept(*self._arguments)
+        try:
+            self._opened = Opened(
+                connection,
+                arrival.background,
+                arrival.keepalive,
+                head=arrival.answer_head,
+                rest=arrival.rest,
+            )
+            arrival.answer_head = arrival.rest = b""
+            return await self._opened.__aenter__()
+        except BaseException:
+            arrival.on_close(connection)
+            raise
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._opened is not None
+        assert self._arrival.connection is not None
+        try:
+            await self._opened.__aexit__(kind, error, traceback)
+        finally:
+            self._arrival.on_close(self._arrival.connection)

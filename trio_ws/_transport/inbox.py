@@ -1,14 +1,16 @@
 """`Inbox`: messages that have arrived and were not received yet."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from typing import TypeVar, cast
 
 import trio
-from outcome import Value
-from trio.lowlevel import checkpoint_if_cancelled, wait_task_rescheduled
+from outcome import Outcome
+from trio.lowlevel import checkpoint_if_cancelled, reschedule, wait_task_rescheduled
 
 from trio_ws._types import Message
+
+ResultT = TypeVar("ResultT")
 
 _GIVE_WAY = 32  # messages taken in a row before other tasks get a turn
 
@@ -18,6 +20,33 @@ def message_size(message: Message) -> int:
     if isinstance(message, str) and not message.isascii():
         return len(message.encode())
     return len(message)
+
+
+class Delivery(Outcome[Message]):
+    """A message on its way to the task that waits for it.
+
+    This is outcome's `Value`, except that it can be used again: one that is made and thrown away
+    for each message has a fortieth of all the time an echo takes.
+    """
+
+    __slots__ = ("message",)
+
+    message: Message
+
+    def unwrap(self) -> Message:
+        """Return the message, once."""
+        message = self.message
+        # It may be large, and the next one may be long in coming.
+        del self.message
+        return message
+
+    def send(self, gen: Generator[ResultT, Message, object]) -> ResultT:
+        """Send the message into a generator."""
+        return gen.send(self.unwrap())
+
+    async def asend(self, agen: AsyncGenerator[ResultT, Message]) -> ResultT:
+        """Send the message into an async generator."""
+        return await agen.asend(self.unwrap())
 
 
 class Inbox:
@@ -30,6 +59,7 @@ class Inbox:
     """
 
     __slots__ = (
+        "_delivery",
         "_end",
         "_max_bytes",
         "_max_messages",
@@ -52,6 +82,7 @@ class Inbox:
         # connection as much as all the rest of its inbox.
         self._messages: deque[Message] | None = None
         self._end: Callable[[], Exception] | None = None
+        self._delivery: Delivery | None = None
         self._receiver: trio.lowlevel.Task | None = None
         self._woken = False
         self._was_full = False
@@ -101,7 +132,10 @@ class Inbox:
             if self._receiver is not None and not self._woken:
                 # Straight to whoever waits: nothing is made to be thrown away at once.
                 self._woken = True
-                trio.lowlevel.reschedule(self._receiver, Value(messages[0]))
+                if self._delivery is None:
+                    self._delivery = Delivery()
+                self._delivery.message = messages[0]
+                reschedule(self._receiver, self._delivery)
                 if len(messages) == 1:
                     return
                 size -= message_size(messages[0])
@@ -127,8 +161,13 @@ class Inbox:
             self._was_full = False
         self._wake()
 
-    async def receive(self) -> Message:
+    @trio.lowlevel.enable_ki_protection
+    async def receive(self, *, iterating: bool = False) -> Message:
         """Take the next message.
+
+        Args:
+            iterating: Whether this is a step of an iteration, which has an end and no error when
+                the channel ends.
 
         Raises:
             trio.BusyResourceError: Another task is already waiting here.
@@ -148,7 +187,10 @@ class Inbox:
         while not (messages := self._messages):
             if self._end is not None:
                 await checkpoint_if_cancelled()
-                raise self._end()
+                error = self._end()
+                if iterating and isinstance(error, trio.EndOfChannel):
+                    raise StopAsyncIteration
+                raise error
             self._receiver = trio.lowlevel.current_task()
             self._woken = False
             self._taken = 0
@@ -190,4 +232,4 @@ class Inbox:
     def _wake(self) -> None:
         if self._receiver is not None and not self._woken:
             self._woken = True
-            trio.lowlevel.reschedule(self._receiver)
+            reschedule(self._receiver)

@@ -172,7 +172,10 @@ class Link:
             if event is None:
                 break
             self._handle(event)
-        if self._deaf or not (inbox.full or engine.stalled):
+        held_up = inbox.full or engine.stalled
+        # What is held up is raw bytes, and there are not to be many.
+        self.wire.expected = 0 if held_up else engine.missing
+        if self._deaf or not held_up:
             if self.over:
                 self.inbox.end(self.error)
             return True

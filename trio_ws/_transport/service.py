@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import cast
 
 import trio
 import trio.abc
@@ -37,7 +36,7 @@ from trio_ws._transport.interrupts import interruptible
 from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import check_context, start_tls
-from trio_ws._transport.streams import cut, half_close, write_all
+from trio_ws._transport.streams import cut, half_close, read_now, write_all
 from trio_ws._transport.tls_stream import tls_of
 from trio_ws._types import Response, escaped, is_token
 
@@ -132,6 +131,7 @@ class Service:
         self._waiting: set[Arrival] = set()
         self._addresses = Addresses(limits.max_connections_per_address)
         self._refusing = 0
+        self._read_size = int(min(64 * 1024, limits.max_head + 1))
 
     def drain(self) -> None:
         """Refuse opening handshakes from now on, and tell every connection goodbye with 1001."""
@@ -205,6 +205,8 @@ class Service:
         buffer = HeadBuffer(self._limits.max_head)
         secure = stream
         try:
+            if (arrival := self._open_at_once(stream, visit, buffer)) is not None:
+                return arrival
             with trio.move_on_after(self._limits.open_timeout):
                 visit.remote = await self._introduce(stream, visit.remote)
                 if not self._enter(visit):
@@ -227,6 +229,21 @@ class Service:
             logger.warning("no PROXY header from the proxy %s: %s", describe(visit.remote), error)
             return None
 
+    def _open_at_once(
+        self, stream: trio.abc.Stream, visit: _Visit, buffer: HeadBuffer
+    ) -> Arrival | None:
+        """Do what `_open` does, if the request is here already.
+
+        A wait and its deadline would cost a tenth of a handshake.
+        """
+        if self._ssl_context is not None or self._proxies is not None:
+            return None
+        if not self._enter(visit):
+            return None
+        data = read_now(stream, self._read_size)
+        found = buffer.feed(data) if data else None
+        return None if found is None else self._arrive(stream, visit, *found)
+
     async def _introduce(self, stream: trio.abc.Stream, peer: Endpoint | str) -> Endpoint | str:
         """Return the client's address as a proxy tells it before all else, or that of the peer."""
         proxies = self._proxies
@@ -248,8 +265,7 @@ class Service:
     async def _read_head(
         self, stream: trio.abc.Stream, visit: _Visit, buffer: HeadBuffer
     ) -> Arrival | None:
-        read_size = int(min(64 * 1024, self._limits.max_head + 1))
-        while data := await stream.receive_some(read_size):
+        while data := await stream.receive_some(self._read_size):
             if (found := buffer.feed(data)) is not None:
                 return self._arrive(stream, visit, *found)
         return None
@@ -296,10 +312,16 @@ class Service:
         )
 
     async def _serve(self, arrival: Arrival) -> None:
+        """Run the handler; its errors end here, and cost no other connection anything."""
         arrival.on_open, arrival.on_close = self._opened, self.connections.discard
         self._waiting.add(arrival)
         try:
-            response = await self._ask(arrival)
+            # The handler is awaited from no deeper than this: each resumption goes through all.
+            returned = await interruptible(self._handler, Request(arrival))
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - invariant 4
+            response = self._answer_to(arrival, error)
+        else:
+            response = self._checked(arrival, returned)
         finally:
             self._waiting.discard(arrival)
         if arrival.connection is None:
@@ -322,29 +344,29 @@ class Service:
         self.counters.connections += 1
         self.connections.add(connection)
 
-    async def _ask(self, arrival: Arrival) -> Response | None:
-        """Run the handler; its errors end here, and cost no other connection anything."""
-        try:
-            response = cast("object", await interruptible(self._handler, Request(arrival)))
-            if response is None or isinstance(response, Response):
-                return response
-            name = type(response).__name__
-            raise TypeError(f"a handler returns a Response or None, not {name}")  # noqa: TRY301
-        except RequestError as refusal:
-            return refusal.response
-        except HandshakeError as error:
-            if arrival.answer is not None:
-                logger.debug("refused a handshake: %s", error)
-                return arrival.answer
+    def _checked(self, arrival: Arrival, returned: object) -> Response | None:
+        """Return what a handler has returned, if it may return that."""
+        if returned is None or isinstance(returned, Response):
+            return returned
+        name = type(returned).__name__
+        return self._failed(arrival, TypeError(f"a handler returns a Response or None, not {name}"))
+
+    def _answer_to(
+        self, arrival: Arrival, error: Exception | BaseExceptionGroup[BaseException]
+    ) -> Response | None:
+        """Note a handler's error; return what answers a request that was not accepted."""
+        if isinstance(error, RequestError):
+            return error.response
+        if isinstance(error, HandshakeError) and arrival.answer is not None:
+            logger.debug("refused a handshake: %s", error)
+            return arrival.answer
+        if isinstance(error, Exception):
             return self._failed(arrival, error)
-        except Exception as error:  # noqa: BLE001 - invariant 4; it is logged and counted
-            return self._failed(arrival, error)
-        except BaseExceptionGroup as group:
-            failures, rest = group.split(Exception)
-            if failures is not None:
-                self._failed(arrival, failures)
-            assert rest is not None
-            raise rest from None
+        failures, rest = error.split(Exception)
+        if failures is not None:
+            self._failed(arrival, failures)
+        assert rest is not None
+        raise rest from None
 
     def _failed(self, arrival: Arrival, error: Exception) -> Response | None:
         """Note a handler's error; return what answers a request that was not accepted."""

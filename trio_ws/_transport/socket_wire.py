@@ -123,7 +123,7 @@ class SocketWire(Wire):
             self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
             return False
         try:
-            data = self._poller.read(self._fd)
+            data = self._poller.read(self._fd, self.expected)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -184,21 +184,18 @@ class SocketWire(Wire):
         outgoing = self._outgoing
         for _ in range(MAX_WRITES):
             buffers = self._unwritten or outgoing.take()
-            if not buffers:
-                self._written()
-                return
-            if self._fileno() != self._fd:
-                raise OSError("the socket is closed")
-            if not self._write(buffers):
+            if buffers and not self._write(buffers):
                 self._wait_writable()
                 return
-            if not outgoing.size:
+            if not (buffers and outgoing.size):
                 self._written()
                 return
         self._poller.flush_soon(self)
 
     def _write(self, buffers: Sequence[bytes | memoryview]) -> bool:
         """Write as much as the system takes; tell whether that was all."""
+        if self._fileno() != self._fd:
+            raise OSError("the socket is closed")
         # What was taken is whole frames, and has to leave whole; should this fail, the line ends.
         self._unwritten = buffers
         try:

@@ -1,14 +1,17 @@
 """`write_all`, `half_close` and `cut`: what is done to a stream of any kind."""
 
 import logging
+import os
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 import trio.abc
 
 from trio_ws._transport.endpoint import beneath_tls
 from trio_ws._transport.tls_stream import TlsStream
+from trio_ws._transport.watchers import can_watch
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -60,6 +63,19 @@ def sender(stream: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]
         return len(part)
 
     return send_slice
+
+
+def read_now(stream: trio.abc.ReceiveStream, size: int) -> bytes:
+    """Read what has arrived on a stream already.
+
+    Returns:
+        At most `size` bytes; none if there are none, or reading has ended, or the stream cannot be
+        asked without waiting. Reading it the ordinary way will tell.
+    """
+    if isinstance(stream, trio.SocketStream) and can_watch():
+        with suppress(OSError):
+            return os.read(stream.socket.fileno(), size)
+    return b""
 
 
 async def half_close(stream: trio.abc.Stream) -> bool:

@@ -112,8 +112,6 @@ class TlsWire(SocketWire):
         for _ in range(MAX_WRITES):
             if not (self._unwritten or self._seal()):
                 return
-            if not self._is_ours():
-                raise OSError("the socket is closed")
             if not self._write(self._unwritten):
                 self._wait_writable()
                 return

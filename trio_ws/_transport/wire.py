@@ -75,6 +75,7 @@ class Wire(ABC):
         "_write_error",
         "_write_timeout",
         "_writing",
+        "expected",
         "heard",
         "paused",
         "stopped",
@@ -101,6 +102,8 @@ class Wire(ABC):
         self._write_error: BaseException | None = None
         self._closing: Closing | None = None
         self._half_close_first = not client
+        self.expected = 0
+        """Bytes that the owner needs to go on; it says so when they are many."""
         self.paused = False
         """Whether reading waits for the application: this side's own back-pressure."""
         self.heard = 0.0
