@@ -1,6 +1,7 @@
 """`Peer`: who is measured, what it needs, and whether that is here."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,11 @@ class Peer:
         return [sys.executable, "-m", f"benchmarks.clients.{self.program}"]
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it is trio_ws."""
+        return self.program == REFERENCE
+
+    @property
     def is_node(self) -> bool:
         """Whether Node.js runs it."""
         return self.program == "node"
@@ -65,7 +71,8 @@ class Peer:
         """Return the versions of what it is made of."""
         if self.is_node:
             return {"node": _node_version(), **{name: _npm_version(name) for name in _NPM}}
-        return {name: _version(name) or "absent" for name in self.needs}
+        versions = {name: _version(name) or "absent" for name in self.needs}
+        return {**versions, **_kinds(tuple(self.environment))} if self.is_ours else versions
 
 
 @cache
@@ -86,6 +93,26 @@ def _node_version() -> str:
 def _npm_version(name: str) -> str:
     package = _NODE / "node_modules" / name / "package.json"
     return str(json.loads(package.read_text())["version"]) if package.exists() else "absent"
+
+
+@cache
+def _kinds(switches: tuple[str, ...]) -> dict[str, str]:
+    """Return what parses frames and what reads sockets when so many switches are set."""
+    program = (
+        "from trio_ws._protocol.frames import implementation\n"
+        "from trio_ws._transport.poller import can_poll\n"
+        'print(implementation(), "poller" if can_poll() else "tasks")'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, **dict.fromkeys(switches, "1")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    frames, wires = done.stdout.split()
+    return {"frames": frames, "wires": wires}
 
 
 NO_SPEEDUPS = {"TRIO_WS_NO_SPEEDUPS": "1"}
@@ -122,4 +149,5 @@ PEERS = (
     Peer(name="socketify (uWebSockets)", program="socketify", needs=("socketify",)),
     Peer(name="Node ws", program="node"),
     Peer(name="floor: bare Trio stream", program="floor", needs=("trio",), raw=True),
+    Peer(name="floor: bare task and poller", program="least", needs=("trio", "trio-ws")),
 )

@@ -129,3 +129,11 @@ def test_a_peer_that_is_not_installed_is_absent() -> None:
 
     assert peer.absence() == "not installed: no-such-distribution"
     assert OURS.absence() is None
+
+
+def test_the_versions_of_trio_ws_say_what_is_at_work() -> None:
+    versions = {peer.name: peer.versions() for peer in PEERS if peer.is_ours}
+
+    assert versions["trio_ws, no speedups"]["frames"] == "python"
+    assert versions["trio_ws, no poller"]["wires"] == "tasks"
+    assert {"trio-ws", "trio", "frames", "wires"} == set(versions[REFERENCE])

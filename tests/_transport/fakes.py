@@ -22,7 +22,7 @@ from trio_ws._protocol.origin import Origins
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint
 from trio_ws._transport.handshake import Handler
-from trio_ws._transport.lifetime import opened
+from trio_ws._transport.lifetime import Opened
 from trio_ws._transport.link import Link
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.service import Service
@@ -78,6 +78,17 @@ class Tls:
         certificate.configure_cert(self.server)
         self.client = ssl.create_default_context()
         self.authority.configure_trust(self.client)
+
+    def mutual(self, verify_mode: ssl.VerifyMode) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """Make contexts of a server that asks for a certificate, and of a client that has one."""
+        clients = trustme.CA()
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+        self.authority.issue_cert("127.0.0.1", "localhost").configure_cert(server)
+        clients.configure_trust(server)
+        server.verify_mode = verify_mode
+        self.authority.configure_trust(client)
+        clients.issue_cert("ana@example.com", common_name="Ana").configure_cert(client)
+        return server, client
 
 
 def with_certificate_later(tls: Tls) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -234,7 +245,7 @@ async def open_near(
     """Open a connection to a peer that does nothing by itself and is gone at the end."""
     stream, far = stream_pair(capacity)
     connection = make_connection(stream, engine_type, client=client, limits=limits, rate=rate)
-    async with open_background() as background, opened(connection, background, keepalive):
+    async with open_background() as background, Opened(connection, background, keepalive):
         try:
             yield connection, RawPeer(far, client=not client)
         finally:
@@ -256,8 +267,8 @@ async def open_pair(
     server = make_connection(far, client=False, limits=limits)
     async with (
         open_background() as background,
-        opened(server, background, NO_KEEPALIVE),
-        opened(client, background, NO_KEEPALIVE),
+        Opened(server, background, NO_KEEPALIVE),
+        Opened(client, background, NO_KEEPALIVE),
     ):
         yield client, server
 

@@ -206,17 +206,3 @@ async def test_streams_are_served_on_when_accepting_is_cancelled(nursery: trio.N
 
     assert await read_to_end(client) == b"hello"
     assert listener.closed()
-
-
-async def test_a_stream_that_was_left_open_is_closed(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    async def leave(stream: trio.abc.Stream) -> None:
-        await trio.lowlevel.checkpoint()
-
-    listener = MemoryListener()
-    nursery.start_soon(serve_streams, leave, [listener], nursery)
-
-    with trio.fail_after(1):
-        assert await read_to_end(listener.dial()) == b""
-    nursery.cancel_scope.cancel()

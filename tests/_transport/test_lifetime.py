@@ -17,7 +17,7 @@ from tests._transport.fakes import (
 )
 from trio_ws._config import Keepalive, Limits
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.lifetime import goodbye_code, opened
+from trio_ws._transport.lifetime import Opened, goodbye_code
 from trio_ws._transport.nurseries import open_background
 from trio_ws._transport.wire import Wire
 from trio_ws.testing import stream_pair
@@ -65,7 +65,7 @@ async def live(
     stream, far = stream_pair()
     connection = make_connection(stream, engine_type, client=False, limits=limits)
     peer = RawPeer(far, client=True)
-    async with open_background() as background, opened(connection, background, NO_KEEPALIVE):
+    async with open_background() as background, Opened(connection, background, NO_KEEPALIVE):
         await use(connection, peer)
     return peer
 
@@ -161,7 +161,7 @@ async def test_no_task_is_left_of_a_block(autojump_clock: MockClock) -> None:
     stream, _ = stream_pair()
     connection = make_connection(stream)
     async with open_background() as background:
-        async with opened(connection, background, Keepalive()):
+        async with Opened(connection, background, Keepalive()):
             await connection.send("x")
         await wait_all_tasks_blocked()
 
@@ -174,7 +174,7 @@ async def test_head_and_rest_are_handed_to_the_connection() -> None:
     rest = b"\x81\x05early"
     async with (
         open_background() as background,
-        opened(connection, background, NO_KEEPALIVE, head=b"head", rest=rest) as yielded,
+        Opened(connection, background, NO_KEEPALIVE, head=b"head", rest=rest) as yielded,
     ):
         message = await connection.receive()
         head = await far.receive_some()
@@ -203,7 +203,7 @@ async def test_nothing_is_left_of_a_block_whose_goodbye_is_interrupted(
 
     monkeypatch.setattr(Wire, "wait_stopped", wait_stopped)
     with there, pytest.raises(KeyboardInterrupt):
-        async with open_background() as background, opened(connection, background, NO_KEEPALIVE):
+        async with open_background() as background, Opened(connection, background, NO_KEEPALIVE):
             pass
 
     assert link_of(connection).wire.stopped

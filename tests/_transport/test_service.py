@@ -28,6 +28,7 @@ from trio_ws._errors import ConnectionClosed, HandshakeError
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.handshake import Request
+from trio_ws._transport.link import Link
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._types import Response
 from trio_ws.testing import MemoryStream, stream_pair
@@ -125,6 +126,20 @@ async def test_a_connection_that_is_over_is_forgotten() -> None:
 
         assert not clients.service.connections
         assert clients.service.counters.failures == 0
+
+
+async def test_a_connection_that_cannot_start_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_to_start(*_: object, **__: object) -> None:
+        raise OSError("no tasks today")
+
+    monkeypatch.setattr(Link, "start", fail_to_start)
+    async with open_service(echo) as clients:
+        assert await clients.ask(handshake()) == b""
+
+        assert not clients.service.connections
+    assert "no tasks today" in caplog.text
 
 
 async def test_a_handler_that_fails_before_it_accepts_is_answered_500(

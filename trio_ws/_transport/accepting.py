@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 import trio.abc
 
-from trio_ws._transport.streams import cut
-
 Listener = trio.abc.Listener[trio.abc.Stream]
 
 _PAUSE = 0.1  # seconds until the next try, in which other streams may end
@@ -55,7 +53,7 @@ async def serve_streams(
     queue; it is tried again ten times a second, and logged once until there was room for a minute.
 
     Args:
-        serve: What to do with a stream; it closes it.
+        serve: What to do with a stream; it closes it, also when it is cancelled.
         listeners: Where to accept; they are closed at the end.
         nursery: Where the streams are served.
 
@@ -90,17 +88,7 @@ async def _accept(
                 else:
                     raise
             else:
-                nursery.start_soon(_serve, serve, stream)
-
-
-@trio.lowlevel.enable_ki_protection
-async def _serve(
-    serve: Callable[[trio.abc.Stream], Awaitable[None]], stream: trio.abc.Stream
-) -> None:
-    try:
-        await serve(stream)
-    finally:
-        await cut(stream)
+                nursery.start_soon(serve, stream)
 
 
 class _Shortage:

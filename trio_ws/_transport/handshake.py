@@ -1,8 +1,9 @@
 """`Request`: an HTTP request, and perhaps an opening handshake to accept."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from types import TracebackType
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
@@ -17,8 +18,8 @@ from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe
-from trio_ws._transport.interrupts import unbroken
-from trio_ws._transport.lifetime import opened
+from trio_ws._transport.lifetime import Opened
+from trio_ws._transport.tls_facts import TlsFacts
 from trio_ws._types import Headers, HeadersLike, Response, escaped
 
 _MAX_QUERY_FIELDS = 100
@@ -44,12 +45,36 @@ class Arrival:
         upgrade: The opening handshake, if it is one.
         rest: Bytes that followed the head.
         secure: Whether the client speaks TLS.
+        tls: What is known by TLS, if it speaks it with this server.
         background: Where the tasks of a connection live.
         subprotocols: What the server speaks, best first.
         compression: How the server compresses messages, if it does.
         limits: What the peer may cost.
         keepalive: When to probe the peer.
     """
+
+    __slots__ = (
+        "_compression",
+        "_limits",
+        "_subprotocols",
+        "answer",
+        "answer_head",
+        "background",
+        "connection",
+        "draining",
+        "head",
+        "keepalive",
+        "local",
+        "on_close",
+        "on_open",
+        "rate",
+        "remote",
+        "rest",
+        "secure",
+        "stream",
+        "tls",
+        "upgrade",
+    )
 
     def __init__(
         self,
@@ -61,6 +86,7 @@ class Arrival:
         *,
         rest: bytes,
         secure: bool,
+        tls: TlsFacts | None,
         background: trio.Nursery,
         subprotocols: Sequence[str],
         compression: Deflate | None,
@@ -71,6 +97,7 @@ class Arrival:
         self.remote = remote
         self.local = local
         self.secure = secure
+        self.tls = tls
         self.rate: Rate | None = None
         """How fast the client may send; None for as fast as it can."""
         self.head = head
@@ -139,6 +166,7 @@ class Arrival:
             path=self.head.target,
             subprotocol=chosen,
             headers=self.head.headers,
+            tls=self.tls,
             rate=self.rate,
             extension=extension,
         )
@@ -238,6 +266,16 @@ class Request:
         return self._arrival.secure
 
     @property
+    def tls(self) -> TlsFacts | None:
+        """What the TLS handshake has told of the client; None without TLS.
+
+        Clients are asked for a certificate if ``verify_mode`` of the server's ``ssl_context`` is
+        ``CERT_OPTIONAL``, or ``CERT_REQUIRED``, which lets nobody in without. Of TLS between a
+        client and a proxy nothing is known here.
+        """
+        return self._arrival.tls
+
+    @property
     def local(self) -> Endpoint | str:
         """The server's address; an `Endpoint` for TCP, a text for anything else."""
         return self._arrival.local
@@ -272,7 +310,7 @@ class Request:
         Cancellation:
             The connection says goodbye with 1001, within `Limits.close_timeout`.
         """
-        return _accepted(self._arrival, subprotocol, headers, compression)
+        return _Accepted(self._arrival, subprotocol, headers, compression)
 
     def __repr__(self) -> str:
         kind = " upgrade" if self.upgrade else ""
@@ -291,23 +329,50 @@ def _read_query(query: str) -> dict[str, str]:
         raise refuse(400, f"the query has more than {_MAX_QUERY_FIELDS} fields") from None
 
 
-@unbroken
-@asynccontextmanager
-async def _accepted(
-    arrival: Arrival,
-    subprotocol: str | None,
-    headers: HeadersLike,
-    compression: Deflate | Inherited | None,
-) -> AsyncGenerator[Connection, None]:
-    connection = arrival.accept(subprotocol, headers, compression)
-    try:
-        async with opened(
-            connection,
-            arrival.background,
-            arrival.keepalive,
-            head=arrival.answer_head,
-            rest=arrival.rest,
-        ):
-            yield connection
-    finally:
-        arrival.on_close(connection)
+class _Accepted(AbstractAsyncContextManager[Connection]):
+    """Accepts a request for as long as a block lasts; see `Request.accept`."""
+
+    __slots__ = ("_arguments", "_arrival", "_opened")
+
+    def __init__(
+        self,
+        arrival: Arrival,
+        subprotocol: str | None,
+        headers: HeadersLike,
+        compression: Deflate | Inherited | None,
+    ) -> None:
+        self._arrival = arrival
+        self._arguments = subprotocol, headers, compression
+        self._opened: Opened | None = None
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> Connection:
+        arrival = self._arrival
+        connection = arrival.accept(*self._arguments)
+        try:
+            self._opened = Opened(
+                connection,
+                arrival.background,
+                arrival.keepalive,
+                head=arrival.answer_head,
+                rest=arrival.rest,
+            )
+            arrival.answer_head = arrival.rest = b""
+            return await self._opened.__aenter__()
+        except BaseException:
+            arrival.on_close(connection)
+            raise
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._opened is not None
+        assert self._arrival.connection is not None
+        try:
+            await self._opened.__aexit__(kind, error, traceback)
+        finally:
+            self._arrival.on_close(self._arrival.connection)

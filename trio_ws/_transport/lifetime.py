@@ -1,7 +1,7 @@
-"""`opened`: the block that a connection lives in, and its goodbye."""
+"""`Opened`: the block that a connection lives in, and its goodbye."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import trio
 
@@ -23,16 +23,10 @@ def goodbye_code(error: BaseException) -> int:
     return code if isinstance(code, int) and is_wire_code(code) else CloseCode.INTERNAL_ERROR
 
 
-@asynccontextmanager
-async def opened(
-    connection: Connection,
-    background: trio.Nursery,
-    keepalive: Keepalive,
-    *,
-    head: bytes = b"",
-    rest: bytes = b"",
-) -> AsyncGenerator[Connection, None]:
-    """Run a connection for as long as a block lasts, and say goodbye at its end.
+class Opened(AbstractAsyncContextManager[Connection]):
+    """Runs a connection for as long as a block lasts, and says goodbye at its end.
+
+    It is no generator, because one would be a third of what an idle connection holds.
 
     Args:
         connection: A connection whose opening handshake is done.
@@ -40,21 +34,46 @@ async def opened(
         keepalive: When to probe the peer.
         head: The response head to write first; a client has none.
         rest: Bytes that were read behind the peer's head.
-
-    Yields:
-        The connection.
     """
-    link = connection._link  # noqa: SLF001 - a connection and its lifetime are one piece
-    link.start(background, keepalive, head=head, rest=rest)
-    code = int(CloseCode.NORMAL)
-    try:
-        yield connection
-    except BaseException as error:
-        code = goodbye_code(error)
-        raise
-    finally:
+
+    __slots__ = ("_background", "_connection", "_head", "_keepalive", "_rest")
+
+    def __init__(
+        self,
+        connection: Connection,
+        background: trio.Nursery,
+        keepalive: Keepalive,
+        *,
+        head: bytes = b"",
+        rest: bytes = b"",
+    ) -> None:
+        self._connection = connection
+        self._background = background
+        self._keepalive = keepalive
+        self._head = head
+        self._rest = rest
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> Connection:
+        connection = self._connection
+        connection._link.start(  # noqa: SLF001 - a connection and its lifetime are one piece
+            self._background, self._keepalive, head=self._head, rest=self._rest
+        )
+        self._head = self._rest = b""
+        return connection
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        code = CloseCode.NORMAL if error is None else goodbye_code(error)
+        connection = self._connection
+        link = connection._link  # noqa: SLF001 - as above
         try:
-            link.close(code, None, "this side has left the connection's block", own=True)
+            link.close(int(code), None, "this side has left the connection's block", own=True)
             if not link.wire.stopped:
                 with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
                     await link.wire.wait_stopped()

@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import cast
 
 import trio
 import trio.abc
@@ -38,6 +37,7 @@ from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut, half_close, read_now, write_all
+from trio_ws._transport.tls_stream import tls_of
 from trio_ws._types import Response, escaped, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
@@ -303,6 +303,7 @@ class Service:
             upgrade,
             rest=rest,
             secure=secure,
+            tls=tls_of(stream),
             background=self._background,
             subprotocols=self._subprotocols,
             compression=self._compression,
@@ -311,10 +312,16 @@ class Service:
         )
 
     async def _serve(self, arrival: Arrival) -> None:
+        """Run the handler; its errors end here, and cost no other connection anything."""
         arrival.on_open, arrival.on_close = self._opened, self.connections.discard
         self._waiting.add(arrival)
         try:
-            response = await self._ask(arrival)
+            # The handler is awaited from no deeper than this: each resumption goes through all.
+            returned = await interruptible(self._handler, Request(arrival))
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - invariant 4
+            response = self._answer_to(arrival, error)
+        else:
+            response = self._checked(arrival, returned)
         finally:
             self._waiting.discard(arrival)
         if arrival.connection is None:
@@ -337,29 +344,29 @@ class Service:
         self.counters.connections += 1
         self.connections.add(connection)
 
-    async def _ask(self, arrival: Arrival) -> Response | None:
-        """Run the handler; its errors end here, and cost no other connection anything."""
-        try:
-            response = cast("object", await interruptible(self._handler, Request(arrival)))
-            if response is None or isinstance(response, Response):
-                return response
-            name = type(response).__name__
-            raise TypeError(f"a handler returns a Response or None, not {name}")  # noqa: TRY301
-        except RequestError as refusal:
-            return refusal.response
-        except HandshakeError as error:
-            if arrival.answer is not None:
-                logger.debug("refused a handshake: %s", error)
-                return arrival.answer
+    def _checked(self, arrival: Arrival, returned: object) -> Response | None:
+        """Return what a handler has returned, if it may return that."""
+        if returned is None or isinstance(returned, Response):
+            return returned
+        name = type(returned).__name__
+        return self._failed(arrival, TypeError(f"a handler returns a Response or None, not {name}"))
+
+    def _answer_to(
+        self, arrival: Arrival, error: Exception | BaseExceptionGroup[BaseException]
+    ) -> Response | None:
+        """Note a handler's error; return what answers a request that was not accepted."""
+        if isinstance(error, RequestError):
+            return error.response
+        if isinstance(error, HandshakeError) and arrival.answer is not None:
+            logger.debug("refused a handshake: %s", error)
+            return arrival.answer
+        if isinstance(error, Exception):
             return self._failed(arrival, error)
-        except Exception as error:  # noqa: BLE001 - invariant 4; it is logged and counted
-            return self._failed(arrival, error)
-        except BaseExceptionGroup as group:
-            failures, rest = group.split(Exception)
-            if failures is not None:
-                self._failed(arrival, failures)
-            assert rest is not None
-            raise rest from None
+        failures, rest = error.split(Exception)
+        if failures is not None:
+            self._failed(arrival, failures)
+        assert rest is not None
+        raise rest from None
 
     def _failed(self, arrival: Arrival, error: Exception) -> Response | None:
         """Note a handler's error; return what answers a request that was not accepted."""

@@ -1,0 +1,104 @@
+"""The least: what a message costs where each connection has a task, and frames are compiled.
+
+One poller, as trio_ws has one, a wake-up of the connection's task, and a write by that task; and
+nothing of what a library is for: no control frames, fragments, limits, faults, queues, timeouts or
+cancellation, and no end. It shows how much of trio_ws's time is Trio's and the system's.
+"""
+
+import os
+import select
+from typing import NoReturn
+
+import outcome
+import trio
+
+from benchmarks.servers.options import HOST, MAX_MESSAGE, Options, announce
+from trio_ws._protocol.frames import encoded, serialise, split
+from trio_ws._protocol.upgrade import accept_key
+
+_ROUND = 32  # sockets read before their tasks have their step, as in trio_ws
+
+_epoll = select.epoll()
+_tasks: dict[int, trio.lowlevel.Task] = {}
+
+
+async def poll() -> NoReturn:
+    """Read what is ready, and hand each task its messages."""
+    buffer = bytearray(128 * 1024)
+    view = memoryview(buffer)
+    rests: dict[int, bytes] = {}
+    while True:
+        await trio.lowlevel.wait_readable(_epoll.fileno())
+        while ready := _epoll.poll(0, _ROUND):
+            for fd, _ in ready:
+                try:
+                    count = os.readv(fd, [buffer])
+                except ConnectionResetError:
+                    count = 0
+                if not count:
+                    _epoll.unregister(fd)
+                    continue
+                data = rests.pop(fd) + view[:count] if fd in rests else view[:count]
+                messages, end, _ = split(
+                    data,
+                    0,
+                    masked=True,
+                    max_message=MAX_MESSAGE,
+                    max_count=1000,
+                    max_bytes=MAX_MESSAGE,
+                )
+                if end < len(data):
+                    rests[fd] = bytes(data[end:])
+                if messages:
+                    trio.lowlevel.reschedule(_tasks[fd], outcome.Value(messages))
+            if len(ready) < _ROUND:
+                break
+            await trio.lowlevel.checkpoint()
+
+
+async def echo(stream: trio.SocketStream) -> None:
+    """Accept whatever comes, and send every message back."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += await stream.receive_some()
+    lines = head.decode("latin-1").split("\r\n")
+    keys = [line for line in lines if line.lower().startswith("sec-websocket-key:")]
+    key = accept_key(keys[0].partition(":")[2].strip())
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {key}\r\n\r\n"
+    )
+    await stream.send_all(answer.encode())
+    fd = stream.socket.fileno()
+    _tasks[fd] = trio.lowlevel.current_task()
+    _epoll.register(fd, select.EPOLLIN)
+    while True:
+        messages = await trio.lowlevel.wait_task_rescheduled(_abort)
+        frames = [serialise(*encoded(message), masked=False) for message in messages]
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        try:
+            count = os.write(fd, data)
+        except BlockingIOError:
+            count = 0
+        if count < len(data):
+            await stream.send_all(data[count:])
+
+
+def _abort(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+async def main() -> None:
+    """Serve until killed."""
+    options = Options.parse()
+    if options.broadcast or options.ssl_context() is not None:
+        raise SystemExit("it echoes over plain sockets, and does nothing else")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poll)
+        listeners = await trio.open_tcp_listeners(0, host=HOST, backlog=2048)
+        announce(listeners[0].socket.getsockname()[1])
+        await trio.serve_listeners(echo, listeners)
+
+
+if __name__ == "__main__":
+    trio.run(main)
