@@ -179,7 +179,7 @@ def test_records_without_data_count_as_well(tls: Tls, monkeypatch: pytest.Monkey
     count = session.decrypt(peer.outgoing.read() + peer.say(b"data"), room)
 
     assert (count, session.waiting) == (0, True)
-    assert room[: session.decrypt(b"", room)] == b"data"
+    assert bytes(room[: session.decrypt(b"", room)]) == b"data"
 
 
 def test_what_one_step_may_take_is_bounded_by_the_room_as_well(tls: Tls) -> None:
@@ -213,6 +213,17 @@ def test_any_split_of_many_records_gives_the_same_data(cuts: list[int]) -> None:
             heard += room[: session.decrypt(b"", room)]
 
     assert heard == data * 101
+
+
+def test_a_record_that_comes_byte_by_byte_is_read_with_its_last_byte(tls: Tls) -> None:
+    session, peer = agreed(tls)
+    room = memoryview(bytearray(_ROOM))
+    sealed = peer.say(b"one") + peer.say(b"two")
+
+    counts = [session.decrypt(bytes([byte]), room) for byte in sealed]
+
+    nothing = [0] * (len(sealed) // 2 - 1)
+    assert counts == [*nothing, 3, *nothing, 3]
 
 
 def test_feeding_goes_on_where_a_step_has_ended(tls: Tls) -> None:

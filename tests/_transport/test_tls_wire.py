@@ -174,6 +174,19 @@ async def test_others_have_their_turn_after_so_many_records(benches: Benches) ->
         assert bench.owner.data == MANY + b"more"
 
 
+async def test_records_that_have_waited_are_no_sign_of_life(
+    benches: Benches, mock_clock: MockClock
+) -> None:
+    async with benches.open() as bench:
+        await give_many(bench)
+
+        mock_clock.jump(7)
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.data == MANY
+        assert bench.wire.heard == 0
+
+
 async def test_nothing_is_read_while_records_wait(benches: Benches) -> None:
     async with benches.open() as bench:
         await give_many(bench)

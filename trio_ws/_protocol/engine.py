@@ -277,10 +277,6 @@ class Engine:
         if not plain or self._done or self.state in _PEER_CLOSED or self._max_fragments < 1:
             self.receive_data(data, lent=True)
             return [], 0
-        # As `go_on` does; nothing can be stalled here.
-        self._frames = FRAMES
-        if self._inflater is not None:
-            self._inflater.budget = STEP
         messages, end, size = split(
             data,
             0,
@@ -297,6 +293,7 @@ class Engine:
         else:
             self._data = data
             self._position = end
+            self.go_on()
         return messages, size
 
     def messages(self, max_count: float, max_bytes: float) -> tuple[list[Message], int]:

@@ -104,7 +104,7 @@ class TlsWire(SocketWire):
 
     def _give_way(self) -> bool:
         """Have what waits decrypted when others have had their turn; tell whether any does."""
-        if not (self._reading and self._session.waiting):
+        if not self._session.waiting:
             return False
         current_alarms().at(trio.current_time(), _Turn(self))
         self._turn = True
