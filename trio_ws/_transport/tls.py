@@ -67,7 +67,7 @@ class TlsSession:
         self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._withheld = b""
         # What came and was not given to OpenSSL: records of later steps, or a part of a header.
-        self._rest: bytes | memoryview = b""
+        self._rest: bytes | bytearray | memoryview = b""
         # Bytes of the latest record that are still to come.
         self._missing = 0
         self.ended = False
