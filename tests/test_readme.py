@@ -2,12 +2,15 @@
 
 import ast
 import re
+import ssl
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 import trio_ws
@@ -68,6 +71,30 @@ async def test_the_middleware_asks_for_the_password_and_tells_the_handler_the_us
     async with trio_ws.testing.connect(app, "ws://ana:segredo@testserver/") as connection:
         assert await connection.receive() == "Olá, ana!"
     assert (await trio_ws.testing.request(app)).status == 401
+
+
+@pytest.mark.network
+async def test_the_server_with_mutual_tls_greets_clients_by_the_names_in_their_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    (block,) = [each for each in BLOCKS if "CERT_REQUIRED" in each]
+    clients, servers = trustme.CA(), trustme.CA()
+    clients.cert_pem.write_to_path(tmp_path / "clients-ca.pem")
+    certificate = servers.issue_cert("localhost").private_key_and_cert_chain_pem
+    certificate.write_to_path(tmp_path / "server.pem")
+    monkeypatch.chdir(tmp_path)
+
+    names: dict[str, Any] = _names_of(block, {"trio_ws": trio_ws})
+    start = partial(trio_ws.serve, names["chat"], 0, ssl_context=names["context"])
+    server = await nursery.start(start)
+    ours = ssl.create_default_context()
+    servers.configure_trust(ours)
+    clients.issue_cert("ana@example.com", common_name="Ana").configure_cert(ours)
+
+    url = f"wss://localhost:{server.port}/"
+    async with trio_ws.connect(url, ssl_context=ours) as connection:
+        assert await connection.receive() == "Olá, Ana!"
+    nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("settings", [trio_ws.Limits, trio_ws.Keepalive])

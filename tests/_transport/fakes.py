@@ -79,6 +79,17 @@ class Tls:
         self.client = ssl.create_default_context()
         self.authority.configure_trust(self.client)
 
+    def mutual(self, verify_mode: ssl.VerifyMode) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """Make contexts of a server that asks for a certificate, and of a client that has one."""
+        clients = trustme.CA()
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+        self.authority.issue_cert("127.0.0.1", "localhost").configure_cert(server)
+        clients.configure_trust(server)
+        server.verify_mode = verify_mode
+        self.authority.configure_trust(client)
+        clients.issue_cert("ana@example.com", common_name="Ana").configure_cert(client)
+        return server, client
+
 
 def with_certificate_later(tls: Tls) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Make contexts for a client and for a server that may ask for its certificate at any time."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_ws
@@ -300,23 +299,11 @@ async def test_a_server_speaks_tls(tls: Tls, nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
-def mutual(tls: Tls) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make contexts of a server that wants a certificate, and of a client that has one."""
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    tls.authority.issue_cert("127.0.0.1").configure_cert(server)
-    authority.configure_trust(server)
-    server.verify_mode = ssl.CERT_REQUIRED
-    tls.authority.configure_trust(client)
-    authority.issue_cert("client@example.com").configure_cert(client)
-    return server, client
-
-
 @pytest.mark.network
 async def test_mutual_tls_lets_in_who_has_a_certificate_and_nobody_else(
     tls: Tls, nursery: trio.Nursery
 ) -> None:
-    context, with_certificate = mutual(tls)
+    context, with_certificate = tls.mutual(ssl.CERT_REQUIRED)
     server = await Running(port=0, host="127.0.0.1", ssl_context=context).start(nursery)
     url = f"wss://127.0.0.1:{server.port}/"
 
@@ -327,6 +314,20 @@ async def test_mutual_tls_lets_in_who_has_a_certificate_and_nobody_else(
         async with connect(url, ssl_context=tls.client):
             pass
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("useful", [True, False])
+async def test_a_context_without_a_certificate_is_told_of_at_once(
+    useful: bool, tls: Tls, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = tls.server if useful else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    await Running(ssl_context=context).start(nursery)
+    nursery.cancel_scope.cancel()
+
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert len(warnings) == (0 if useful else 1)
+    assert ("load_cert_chain() loads one" in caplog.text) is not useful
 
 
 async def test_http_and_websocket_share_a_port(nursery: trio.Nursery) -> None:

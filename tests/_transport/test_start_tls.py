@@ -7,11 +7,12 @@ from typing import TypeAlias
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from tests._transport.fakes import Tls, read_to_end
 from trio_ws._transport.endpoint import beneath_tls
-from trio_ws._transport.start_tls import check_context, start_tls
+from trio_ws._transport.start_tls import check_context, start_tls, why_useless
 from trio_ws._transport.tls_stream import TlsStream
 from trio_ws.testing import stream_pair
 
@@ -56,6 +57,86 @@ def test_a_context_is_checked_for_the_side_it_is_for(server: bool, tls: Tls) -> 
     check_context(right, server=server)
     with pytest.raises(ValueError, match=r"ssl_context is a (client|server)'s"):
         check_context(wrong, server=server)
+
+
+def with_certificate(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def of_rsa(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = tls.authority.issue_cert("localhost", key_type=trustme.KeyType.RSA)
+    certificate.configure_cert(context)
+    return context
+
+
+def of_the_newest_alone(tls: Tls) -> ssl.SSLContext:
+    context = with_certificate(tls)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def that_wants_a_certificate(tls: Tls) -> ssl.SSLContext:
+    context = with_certificate(tls)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def anonymous(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("aNULL:@SECLEVEL=0")
+    return context
+
+
+def that_chooses_by_name(tls: Tls) -> ssl.SSLContext:
+    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        raise AssertionError("nobody is there to choose for")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sni_callback = choose
+    return context
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_certificate,
+        of_rsa,
+        of_the_newest_alone,
+        that_wants_a_certificate,
+        anonymous,
+        that_chooses_by_name,
+    ],
+)
+def test_a_context_that_may_serve_is_useful(
+    make: Callable[[Tls], ssl.SSLContext], tls: Tls
+) -> None:
+    assert why_useless(make(tls)) is None
+
+
+def bare() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def bare_of_the_newest_alone() -> ssl.SSLContext:
+    context = bare()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def of_another_kind_of_key() -> ssl.SSLContext:
+    context = bare()
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("aRSA")
+    return context
+
+
+@pytest.mark.parametrize("make", [bare, bare_of_the_newest_alone, of_another_kind_of_key])
+def test_a_context_that_serves_nobody_is_useless(make: Callable[[], ssl.SSLContext]) -> None:
+    assert why_useless(make()) in {"NO_SHARED_CIPHER", "UNSUPPORTED_PROTOCOL"}
 
 
 async def test_both_sides_understand_each_other(

@@ -30,6 +30,7 @@ from trio_ws._transport.nurseries import lone_errors, members, open_background
 from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut
+from trio_ws._transport.tls_stream import tls_of
 from trio_ws._transport.url import Target, parse_url
 from trio_ws._types import Headers, HeadersLike, Response
 
@@ -113,6 +114,7 @@ async def connect(
             head = [*fields.fields, *request_fields(key, offered, extensions)]
             exchange = await _exchange(stream, target, head, limits)
             subprotocol, agreement = _check(exchange, target, key, offered, compression)
+            tls = tls_of(stream)
     except BaseException:
         if stream is not None:
             await cut(stream)
@@ -134,6 +136,7 @@ async def connect(
         subprotocol=subprotocol,
         headers=exchange.headers,
         extension=None if agreement is None else agreement.text,
+        tls=tls,
     )
     async with (
         open_background() as background,

@@ -29,6 +29,7 @@ from trio_ws._transport.engine_like import EngineLike
 from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.link import Link
 from trio_ws._transport.tasks import open_tasks
+from trio_ws._transport.tls_facts import TlsFacts
 from trio_ws._types import CloseCode, Headers, Message, Sendable, check_close, escaped
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         subprotocol: str | None,
         headers: Headers,
         extension: str | None = None,
+        tls: TlsFacts | None = None,
         rate: Rate | None = None,
     ) -> None:
         # Typed as the one engine trio-websocket knows; only `client` is asked of it there.
@@ -111,6 +113,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         self._headers = headers
         self._local = local
         self._remote = remote
+        self._tls = tls
         self._close_timeout = limits.close_timeout
         self._extension = extension
         self._link = Link(stream, engine, limits, f"{peer} {describe(remote)}", rate)
@@ -125,6 +128,14 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
     def remote(self) -> Endpoint | str:
         """The peer's address; it stays after the close."""
         return self._remote
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        """What the TLS handshake has told of the peer, its certificate for one; None without TLS.
+
+        It stays after the close.
+        """
+        return self._tls
 
     @property
     def _handshake_headers(self) -> tuple[tuple[bytes, bytes], ...]:  # type: ignore[override]

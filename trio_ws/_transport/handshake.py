@@ -19,6 +19,7 @@ from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe
 from trio_ws._transport.lifetime import Opened
+from trio_ws._transport.tls_facts import TlsFacts
 from trio_ws._types import Headers, HeadersLike, Response, escaped
 
 _MAX_QUERY_FIELDS = 100
@@ -44,6 +45,7 @@ class Arrival:
         upgrade: The opening handshake, if it is one.
         rest: Bytes that followed the head.
         secure: Whether the client speaks TLS.
+        tls: What is known by TLS, if it speaks it with this server.
         background: Where the tasks of a connection live.
         subprotocols: What the server speaks, best first.
         compression: How the server compresses messages, if it does.
@@ -70,6 +72,7 @@ class Arrival:
         "rest",
         "secure",
         "stream",
+        "tls",
         "upgrade",
     )
 
@@ -83,6 +86,7 @@ class Arrival:
         *,
         rest: bytes,
         secure: bool,
+        tls: TlsFacts | None,
         background: trio.Nursery,
         subprotocols: Sequence[str],
         compression: Deflate | None,
@@ -93,6 +97,7 @@ class Arrival:
         self.remote = remote
         self.local = local
         self.secure = secure
+        self.tls = tls
         self.rate: Rate | None = None
         """How fast the client may send; None for as fast as it can."""
         self.head = head
@@ -161,6 +166,7 @@ class Arrival:
             path=self.head.target,
             subprotocol=chosen,
             headers=self.head.headers,
+            tls=self.tls,
             rate=self.rate,
             extension=extension,
         )
@@ -258,6 +264,16 @@ class Request:
     def secure(self) -> bool:
         """Whether the client speaks TLS, with this server or with a trusted proxy."""
         return self._arrival.secure
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        """What the TLS handshake has told of the client; None without TLS.
+
+        Clients are asked for a certificate if ``verify_mode`` of the server's ``ssl_context`` is
+        ``CERT_OPTIONAL``, or ``CERT_REQUIRED``, which lets nobody in without. Of TLS between a
+        client and a proxy nothing is known here.
+        """
+        return self._arrival.tls
 
     @property
     def local(self) -> Endpoint | str:

@@ -18,6 +18,7 @@ from trio_ws._transport.endpoint import Endpoint, describe, listening_at
 from trio_ws._transport.handshake import Handler
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.service import Service
+from trio_ws._transport.start_tls import why_useless
 from trio_ws._transport.streams import cut
 
 _PORT_TRIES = 16  # how often another port is tried that is free on all addresses
@@ -217,7 +218,9 @@ async def serve(
         host: A name or address to listen on; None for all interfaces.
         listeners: Listeners to use instead of a port: Unix sockets, or any other. They are closed
             at the end, also if that is an error in the other arguments.
-        ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS.
+        ssl_context: Serves TLS; with ``verify_mode`` set to ``CERT_REQUIRED``, mutual TLS: whose
+            certificate it is says `Request.tls`. One without a certificate of its own is logged as
+            a warning.
         origins: Whose pages may open a WebSocket (RFC 6455 §10.2). None: those of the same
             host and port. A sequence of origins such as ``https://example.com``: those; a
             wildcard as in ``https://*.example.com`` stands for one label or more, so not for
@@ -264,6 +267,12 @@ async def serve(
                     limits=limits,
                     keepalive=keepalive,
                 )
+                if ssl_context is not None and (why := why_useless(ssl_context)) is not None:
+                    _logger.warning(
+                        "no client gets through TLS with this ssl_context (%s), unless by a key "
+                        "shared beforehand; has it a certificate? load_cert_chain() loads one",
+                        why,
+                    )
                 if listeners is None:
                     assert port is not None
                     listeners = await _listen(port, host)

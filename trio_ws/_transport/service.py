@@ -37,6 +37,7 @@ from trio_ws._transport.nurseries import members
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut, half_close, read_now, write_all
+from trio_ws._transport.tls_stream import tls_of
 from trio_ws._types import Response, escaped, is_token
 
 _LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
@@ -302,6 +303,7 @@ class Service:
             upgrade,
             rest=rest,
             secure=secure,
+            tls=tls_of(stream),
             background=self._background,
             subprotocols=self._subprotocols,
             compression=self._compression,

@@ -1,6 +1,7 @@
-"""`start_tls`: puts TLS over a stream, and `check_context`: with the right kind of context."""
+"""`start_tls`: puts TLS over a stream; `check_context`, `why_useless`: if the context is fit."""
 
 import ssl
+from contextlib import suppress
 
 import trio
 import trio.abc
@@ -29,6 +30,41 @@ def check_context(context: ssl.SSLContext, *, server: bool) -> None:
         raise ValueError(
             "ssl_context is a server's; ssl.create_default_context() makes one for a client"
         )
+
+
+def why_useless(context: ssl.SSLContext) -> str | None:
+    """Try a server's context on a client that takes whatever it is offered.
+
+    No context says whether it has a certificate. This one may do without, by what the client cannot
+    know, a key that was shared before; so it is no reason to refuse it.
+
+    Args:
+        context: A server's.
+
+    Returns:
+        Why no handshake comes about, in OpenSSL's words; None if one does, or it cannot be told.
+    """
+    if context.sni_callback is not None:
+        # It may choose another one, by a name that is not known here.
+        return None
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    anybody.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with suppress(ssl.SSLError):
+        # Level 0 allows those without any certificate; not every library has levels.
+        anybody.set_ciphers("ALL:@SECLEVEL=0")
+    said, heard = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        anybody.wrap_bio(ssl.MemoryBIO(), said).do_handshake()
+    heard.write(said.read())
+    why = None
+    try:
+        context.wrap_bio(heard, ssl.MemoryBIO(), server_side=True).do_handshake()
+    except ssl.SSLError as error:
+        # If it wants to read, it has answered, and all the rest is up to the client.
+        if not isinstance(error, ssl.SSLWantReadError):
+            why = error.reason
+    return why
 
 
 async def start_tls(

@@ -16,6 +16,8 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from trio_ws._transport.tls_facts import TlsFacts, facts_of
+
 PIECE = 16 * 1024
 """Bytes that go through OpenSSL at a time: a record has no more."""
 
@@ -65,6 +67,10 @@ class TlsSession:
             # reset the connection over them, and what it has sent be lost.
             self._withheld = self._outgoing.read()
         return True
+
+    def facts(self) -> TlsFacts:
+        """Tell what the handshake, which has just been done, has told of the peer."""
+        return facts_of(self._object)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take what came from the peer, to begin or to `read`: about `PIECE` bytes at most.

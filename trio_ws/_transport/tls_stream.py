@@ -2,11 +2,13 @@
 
 import ssl
 from contextlib import suppress
+from typing import cast
 
 import trio
 import trio.abc
 
 from trio_ws._transport.tls import PIECE, TlsSession
+from trio_ws._transport.tls_facts import TlsFacts, facts_of
 
 
 class TlsStream(trio.abc.Stream):
@@ -20,13 +22,15 @@ class TlsStream(trio.abc.Stream):
         session: This side of TLS.
     """
 
-    __slots__ = ("_broken", "_sending", "session", "transport_stream")
+    __slots__ = ("_broken", "_sending", "facts", "session", "transport_stream")
 
     def __init__(self, transport_stream: trio.SocketStream, session: TlsSession) -> None:
         self.transport_stream = transport_stream
         """The stream beneath."""
         self.session = session
         """This side of TLS, with what has come in and was not read yet."""
+        self.facts: TlsFacts | None = None
+        """What the handshake has told of the peer, once it is done."""
         self._broken = False
         # Reading may have to send something as well; each has its turn.
         self._sending = trio.Lock()
@@ -47,6 +51,7 @@ class TlsStream(trio.abc.Stream):
                 await self._send_output()
             self._broken = True
             raise tls_broken(error) from error
+        self.facts = self.session.facts()
         await self._send_output()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -127,6 +132,23 @@ class TlsStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the socket."""
         await self.transport_stream.aclose()
+
+
+def tls_of(stream: trio.abc.Stream) -> TlsFacts | None:
+    """Tell what TLS knows of the peer at the other end of a stream; None without TLS.
+
+    Args:
+        stream: A stream, its handshake done.
+
+    Raises:
+        trio.BrokenResourceError: TLS has failed meanwhile.
+    """
+    if isinstance(stream, TlsStream):
+        return stream.facts
+    if isinstance(stream, trio.SSLStream):
+        # It passes on what it is asked for.
+        return facts_of(cast("ssl.SSLObject", stream))
+    return None
 
 
 def tls_broken(error: ssl.SSLError) -> trio.BrokenResourceError:
