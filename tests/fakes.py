@@ -6,6 +6,7 @@ from wsproto.connection import CLIENT, SERVER, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
 from wsproto.frame_protocol import CloseReason
 
+from trio_ws._protocol.engine import Engine
 from trio_ws._types import Sendable
 
 
@@ -26,7 +27,7 @@ class WholeMessages:
     ) -> None:
         self.client = client
         self.buffered = 0
-        self.stalled = False
+        self.stalled = self.unseen = False
         self.missing = 0
         self._connection = Connection(CLIENT if client else SERVER)
         self._max_message = max_message
@@ -98,6 +99,14 @@ class WholeMessages:
                 yield BytesMessage(data=b"".join(p for p in parts if isinstance(p, bytes)))
         elif event.frame_finished:
             self._fragments += 1
+
+
+def all_events(engine: Engine) -> Iterator[Event]:
+    """Yield the events of an engine, in as many steps as it takes."""
+    yield from engine.events()
+    while engine.stalled:
+        engine.go_on()
+        yield from engine.events()
 
 
 def raw_frame(

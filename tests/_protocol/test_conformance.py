@@ -11,7 +11,7 @@ import pytest
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from tests.fakes import WholeMessages, raw_frame
+from tests.fakes import WholeMessages, all_events, raw_frame
 from trio_ws._protocol.engine import Engine
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -67,7 +67,7 @@ def answers(frames: Sequence[Frame], *, client: bool, piece: int | None = None) 
     events: list[Event] = []
     for start in range(0, len(data), piece or len(data)):
         engine.receive_data(data[start : start + (piece or len(data))])
-        for answer in echo(engine, engine.events()):
+        for answer in echo(engine, all_events(engine)):
             peer.receive_data(answer)
             events += peer.events()
     return events

@@ -171,7 +171,7 @@ def test_frame_that_cannot_be_made_makes_the_compressor_begin_afresh(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("trio_ws._protocol.engine.deflated_frame", fail)
+        patch.setattr("trio_ws._protocol.deflate.deflated_frame", fail)
         with pytest.raises(MemoryError):
             host.send_message("something else " * 30)
 

@@ -263,3 +263,25 @@ async def test_cancelled_alarms_do_not_pile_up(autojump_clock: MockClock) -> Non
     await trio.sleep(10)
     assert max(sizes) <= 2 * 11 + 64
     assert [bell.rung for bell in kept] == [[5]] * 10
+
+
+async def test_an_alarm_that_is_set_for_now_by_another_waits_for_all_other_tasks(
+    autojump_clock: MockClock,
+) -> None:
+    order: list[str] = []
+    again = Bell(lambda: order.append("again"))
+    alarms = current_alarms()
+
+    async def task() -> None:
+        while "again" not in order:
+            order.append("task")
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(task)
+        alarms.at(0, Bell(lambda: alarms.at(0, again)))
+        alarms.at(0, Bell(lambda: order.append("beside")))
+        await wait_all_tasks_blocked()
+
+    rung, then = order.index("beside"), order.index("again")
+    assert "task" in order[rung:then]

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests._transport.fakes import Tls, with_certificate_later
-from trio_ws._transport.tls import PIECE, TlsSession
+from trio_ws._transport import tls as tls_module
+from trio_ws._transport.tls import PIECE, RECORDS, TlsSession
 
 _ROOM = 128 * 1024
 
@@ -136,12 +137,127 @@ def test_reading_ends_with_the_room_and_goes_on_later(tls: Tls) -> None:
     session, peer = agreed(tls)
     room = memoryview(bytearray(1000))
 
-    heard = [bytes(room[: session.decrypt(peer.say(bytes(40_000)), room)])]
+    heard = [bytes(room[: session.decrypt(peer.say(bytes(PIECE)), room)])]
     while session.pending:
         heard.append(bytes(room[: session.read(room)]))
 
-    assert list(map(len, heard)) == 40 * [1000]
+    assert list(map(len, heard)) == [*(16 * [1000]), 384]
     assert session.read(room) == 0
+
+
+def say_byte_by_byte(peer: Peer, data: bytes) -> bytes:
+    """Encrypt each byte in a record of its own."""
+    return b"".join(peer.say(bytes([byte])) for byte in data)
+
+
+def test_a_step_ends_in_front_of_one_record_too_many(tls: Tls) -> None:
+    session, peer = agreed(tls)
+    room = memoryview(bytearray(_ROOM))
+    enough = session.decrypt(say_byte_by_byte(peer, bytes(RECORDS)), room)
+    waiting = session.waiting
+
+    count = session.decrypt(say_byte_by_byte(peer, bytes(RECORDS + 1)), room)
+
+    assert (enough, waiting) == (RECORDS, False)
+    assert (count, session.waiting) == (RECORDS, True)
+    assert session.decrypt(b"", room) == 1
+    assert not session.waiting
+
+
+def test_records_without_data_count_as_well(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls.server, "num_tickets", RECORDS + 1)
+    session, peer = make_pair(tls, client=True)
+    session.begin()
+    peer.incoming.write(session.take_output())
+    peer.begin()
+    session.feed(peer.outgoing.read())
+    session.begin()
+    peer.incoming.write(session.take_output())
+    peer.begin()
+    room = memoryview(bytearray(_ROOM))
+
+    count = session.decrypt(peer.outgoing.read() + peer.say(b"data"), room)
+
+    assert (count, session.waiting) == (0, True)
+    assert bytes(room[: session.decrypt(b"", room)]) == b"data"
+
+
+def test_what_one_step_may_take_is_bounded_by_the_room_as_well(tls: Tls) -> None:
+    session, peer = agreed(tls)
+    room = memoryview(bytearray(PIECE))
+
+    count = session.decrypt(peer.say(bytes(3 * PIECE)), room)
+
+    assert count == PIECE
+    assert not session.pending
+    assert session.waiting
+    assert [session.decrypt(b"", room) for _ in range(2)] == [PIECE, PIECE]
+    assert not session.waiting
+
+
+@given(cuts=st.lists(st.integers(min_value=0, max_value=150 * 23), max_size=9))
+def test_any_split_of_many_records_gives_the_same_data(cuts: list[int]) -> None:
+    session, peer = agreed(_tls)
+    data = bytes(range(150))
+    sealed = bytearray(say_byte_by_byte(peer, data) + peer.say(data * 100))
+    places = [0, *sorted(cuts), len(sealed)]
+    room = memoryview(bytearray(_ROOM))
+    heard = b""
+
+    for start, end in itertools.pairwise(places):
+        lent = sealed[start:end]
+        heard += room[: session.decrypt(lent, room)]
+        # It is used for other things.
+        lent[:] = bytes(len(lent))
+        while session.waiting:
+            heard += room[: session.decrypt(b"", room)]
+
+    assert heard == data * 101
+
+
+def test_a_record_that_comes_byte_by_byte_is_read_with_its_last_byte(tls: Tls) -> None:
+    session, peer = agreed(tls)
+    room = memoryview(bytearray(_ROOM))
+    sealed = peer.say(b"four") + peer.say(b"five")
+
+    counts = [session.decrypt(bytes([byte]), room) for byte in sealed]
+
+    nothing = [0] * (len(sealed) // 2 - 1)
+    assert counts == [*nothing, 4, *nothing, 4]
+
+
+def test_feeding_goes_on_where_a_step_has_ended(tls: Tls) -> None:
+    session, peer = agreed(tls)
+
+    session.feed(say_byte_by_byte(peer, bytes(2 * RECORDS + 1)))
+    heard = [read_all(session)]
+    while session.waiting:
+        session.go_on()
+        heard.append(read_all(session))
+
+    assert list(map(len, heard)) == [RECORDS, RECORDS, 1]
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_a_handshake_of_many_records_is_done(
+    client: bool, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_module, "RECORDS", 1)
+    session, peer = agreed(tls, client=client)
+
+    assert peer.hear(seal(session, b"data")) == b"data"
+
+
+def test_nothing_waits_behind_the_end(tls: Tls) -> None:
+    session, peer = agreed(tls)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        peer.object.unwrap()
+
+    end, junk = peer.outgoing.read(), b"\x17\x03\x03\0\0" * (RECORDS + 1)
+    session.decrypt(end + junk, memoryview(bytearray(_ROOM)))
+
+    assert session.ended
+    assert not session.waiting
 
 
 def test_a_server_keeps_its_tickets_until_it_has_data_to_send(tls: Tls) -> None:

@@ -9,8 +9,9 @@ import trio
 import trustme
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from tests._transport.fakes import Tls, cancel_when_blocked, with_certificate_later
+from tests._transport.fakes import Steps, Tls, cancel_when_blocked, with_certificate_later
 from tests._transport.socket_benches import shake_hands
+from trio_ws._transport import tls as tls_module
 from trio_ws._transport.tls import TlsSession
 from trio_ws._transport.tls_stream import TlsStream
 
@@ -66,6 +67,39 @@ async def test_receiving_goes_through_a_checkpoint_whether_it_waits_or_not(tls: 
             await ours.receive_some(3)
         with assert_checkpoints():
             await ours.receive_some(3)
+
+
+async def test_receiving_gives_way_while_what_comes_is_no_data(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls.server, "num_tickets", 40)
+    monkeypatch.setattr(tls_module, "RECORDS", 2)
+    async with open_pair(tls, client=True) as (ours, theirs):
+        await theirs.send_all(b"data")
+
+        with Steps() as steps:
+            data = await ours.receive_some()
+
+        assert data == b"data"
+        assert steps.count >= 40 // 2
+
+
+async def test_receiving_that_is_cancelled_while_it_gives_way_loses_nothing(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls.server, "num_tickets", 40)
+    monkeypatch.setattr(tls_module, "RECORDS", 2)
+    async with open_pair(tls, client=True) as (ours, theirs):
+        await theirs.send_all(b"data")
+        cancelled = 0
+        data = b""
+        while not data:
+            with trio.CancelScope() as scope, Steps(scope.cancel):
+                data = await ours.receive_some()
+            cancelled += scope.cancelled_caught
+
+        assert data == b"data"
+        assert cancelled > 10
 
 
 async def test_a_cancelled_receiving_loses_nothing(tls: Tls) -> None:

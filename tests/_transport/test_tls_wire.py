@@ -20,7 +20,7 @@ from tests._transport.fakes import (
 )
 from tests._transport.socket_benches import Bench, Benches, needs_watcher
 from trio_ws._transport import poller as poller_module
-from trio_ws._transport.tls import PIECE, TlsSession
+from trio_ws._transport.tls import PIECE, RECORDS, TlsSession
 from trio_ws._transport.tls_stream import TlsStream
 from trio_ws._transport.watchers import READ, WRITE
 
@@ -118,6 +118,188 @@ async def test_a_pause_leaves_nothing_behind_that_was_read(benches: Benches) -> 
         assert len(bench.owner.data) == 3 * PIECE + 4
         assert bench.interest == 0
         assert bench.wire.paused
+
+
+MANY = bytes(number % 251 for number in range(10 * RECORDS))
+
+
+def seal_bytes(bench: Bench, data: bytes) -> bytes:
+    """Encrypt each byte in a record of its own."""
+    assert isinstance(bench.peer, trio.SSLStream)
+    for byte in data:
+        bench.peer._ssl_object.write(bytes([byte]))  # noqa: SLF001 - Trio's send_all would send each
+    return bytes(bench.peer._outgoing.read())  # noqa: SLF001 - see above
+
+
+async def give_many(bench: Bench, data: bytes = MANY) -> None:
+    """Send many records at once, and let only the first of them be decrypted."""
+    await bench.raw.send_all(seal_bytes(bench, data))
+    while not bench.owner.data:
+        await trio.lowlevel.checkpoint()
+    assert len(bench.owner.data) < len(data)
+
+
+class Growth(trio.abc.Instrument):
+    """Notes how many bytes each step of any task hands over.
+
+    Args:
+        bench: Whose.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._size = 0
+        self.steps: list[int] = []
+        trio.lowlevel.add_instrument(self)
+
+    def after_task_step(self, _: trio.lowlevel.Task) -> None:
+        size = len(self._bench.owner.data)
+        if size > self._size:
+            self.steps.append(size - self._size)
+        self._size = size
+
+
+async def test_others_have_their_turn_after_so_many_records(benches: Benches) -> None:
+    async with benches.open() as bench:
+        growth = Growth(bench)
+
+        await bench.raw.send_all(seal_bytes(bench, MANY))
+        await wait_all_tasks_blocked()
+
+        assert growth.steps == [RECORDS] * 10
+        assert bench.owner.data == MANY
+        assert bench.interest == READ
+        await bench.peer.send_all(b"more")
+        await wait_all_tasks_blocked()
+        assert bench.owner.data == MANY + b"more"
+
+
+async def test_records_that_have_waited_are_no_sign_of_life(
+    benches: Benches, mock_clock: MockClock
+) -> None:
+    async with benches.open() as bench:
+        await give_many(bench)
+
+        mock_clock.jump(7)
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.data == MANY
+        assert bench.wire.heard == 0
+
+
+async def test_nothing_is_read_while_records_wait(benches: Benches) -> None:
+    async with benches.open() as bench:
+        await give_many(bench)
+        assert bench.interest == 0
+
+        await bench.peer.send_all(b"more")
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.data == MANY + b"more"
+
+
+async def test_a_pause_leaves_no_record_behind_that_was_read(benches: Benches) -> None:
+    async with benches.open() as bench:
+        bench.owner.reads_on = False
+
+        await give_many(bench)
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.data == MANY
+        assert bench.interest == 0
+        bench.wire.resume()
+        assert bench.interest == READ
+
+
+async def test_a_pause_that_ends_while_records_wait_lets_nothing_overtake_them(
+    benches: Benches,
+) -> None:
+    async with benches.open() as bench:
+        bench.owner.reads_on = False
+        await give_many(bench)
+
+        bench.owner.reads_on = True
+        bench.wire.resume()
+        interest = bench.interest
+        await wait_all_tasks_blocked()
+
+        assert interest == 0
+        assert bench.owner.data == MANY
+        assert bench.interest == READ
+
+
+async def test_the_end_of_reading_waits_for_the_records_that_were_read(benches: Benches) -> None:
+    async with benches.open() as bench:
+        await give_many(bench)
+
+        await bench.raw.aclose()
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.data == MANY
+        assert bench.owner.ends == [None]
+
+
+async def test_a_line_that_breaks_in_a_pause_ends_behind_the_records_that_were_read(
+    benches: Benches,
+) -> None:
+    async with benches.open() as bench:
+        bench.owner.reads_on = False
+        await give_many(bench)
+
+        bench.reset()
+        bench.write(b"x")
+        bench.wire.flush()
+        ends = list(bench.owner.ends)
+        await wait_all_tasks_blocked()
+
+        assert ends == []
+        assert bench.owner.data == MANY
+        assert [type(error) for error in bench.owner.ends] == [trio.BrokenResourceError]
+        await end(bench)
+
+
+async def test_a_line_that_is_cut_decrypts_nothing_more(benches: Benches) -> None:
+    async with benches.open() as bench:
+        await give_many(bench)
+        size = len(bench.owner.data)
+
+        bench.wire.abort()
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.ends == [None]
+        assert len(bench.owner.data) == size
+
+
+async def test_an_owner_that_fails_in_a_later_step_loses_this_line_only(
+    benches: Benches, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with benches.open() as bench:
+        await give_many(bench)
+
+        bench.owner.fault = ValueError("ours")
+        await wait_all_tasks_blocked()
+
+        assert bench.owner.ends == [bench.owner.fault]
+        assert "reading failed; the connection is dropped" in caplog.text
+        await end(bench)
+
+
+async def test_many_records_behind_the_head_are_handed_over_in_steps(benches: Benches) -> None:
+    async with benches.open(start=False) as bench:
+        await bench.raw.send_all(seal_bytes(bench, MANY))
+        assert isinstance(bench.stream, TlsStream)
+        head = await bench.stream.receive_some(1)
+        growth = Growth(bench)
+
+        bench.wire.start(bench.nursery, b"")
+        interest = bench.interest
+        await wait_all_tasks_blocked()
+
+        assert head + bench.owner.data == MANY
+        assert interest == 0
+        assert bench.interest == READ
+        assert max(growth.steps) <= RECORDS
+        bench.wire.abort()
 
 
 async def test_a_part_of_a_record_is_a_sign_of_life(

@@ -16,7 +16,16 @@ their turn is a `budget`, refilled for each step.
 import zlib
 
 from trio_ws._protocol.extensions import SMALLEST_WINDOW, Agreement
-from trio_ws._protocol.frames import FrameError
+from trio_ws._protocol.frames import (
+    Frame,
+    FrameError,
+    deflated_frame,
+    encoded,
+    message_frame,
+    recall_deflated,
+    remember_deflated,
+)
+from trio_ws._types import Sendable
 
 STEP = 64 * 1024
 """What one connection may inflate before others get their turn, in bytes that come out: a tenth of
@@ -58,6 +67,43 @@ class Deflater:
         """What makes two deflaters yield the same; None if each message depends on others."""
         if not self._takeover:
             self.shared = self._window_bits, settings.level, settings.memory_level
+
+    def frame(self, message: Sendable, compress: bool | None, *, masked: bool) -> Frame | None:
+        """Make the frame of a compressed message; it has to be sent before the next one is made.
+
+        Args:
+            message: The message.
+            compress: As for `wants`.
+            masked: Whether to mask: a client does, a server does not.
+
+        Returns:
+            None if the message is better sent as it is.
+
+        Raises:
+            TypeError: It is no message.
+        """
+        # Each masked frame has a key of its own.
+        shared = None if masked else self.shared
+        if shared is not None and (frame := recall_deflated(message, shared)) is not None:
+            return frame
+        opcode, payload = encoded(message)
+        size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        if not self.wants(size, compress):
+            return None
+        try:
+            data = self.compress(payload)
+            frame = (
+                message_frame(message, masked=masked)
+                if data is None
+                else deflated_frame(opcode, data, masked=masked)
+            )
+        except BaseException:
+            # It will not be sent.
+            self.begin_afresh()
+            raise
+        if shared is not None:
+            remember_deflated(message, shared, frame)
+        return frame
 
     def wants(self, size: int, compress: bool | None) -> bool:
         """Tell whether to compress a message.

@@ -16,8 +16,10 @@ It differs in four ways; three of them are stricter, and the last is faster:
 * `messages` takes a run of plain messages at once, without an event for each. It stops in front
   of everything else, so that whatever has a meaning beyond itself goes through `events` alone.
 
-Messages may be compressed. Inflating goes by steps: when it has cost enough, `events` ends and
-`stalled` says why, and it goes on after `go_on`, or when more was received.
+What a peer sends is for it to choose, so parsing goes by steps: when one has cost enough, in frames
+or in what was inflated, `events` ends and `stalled` says why. `early_control` has the same frames
+to spend, and tells by `unseen` that it would need more. Both go on where they were, after `go_on`
+or when more was received.
 
 States are wsproto's (RFC 6455 §7.1):
 
@@ -35,6 +37,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.utilities import LocalProtocolError
 
 from trio_ws._protocol.assembly import CHUNK, Assembly, check_frame
+from trio_ws._protocol.close_payload import make_close, read_close
 from trio_ws._protocol.deflate import PIECE, STEP, TAIL, Deflater, Inflater
 from trio_ws._protocol.extensions import Agreement
 from trio_ws._protocol.frames import (
@@ -42,22 +45,27 @@ from trio_ws._protocol.frames import (
     CLOSE,
     CONTINUATION,
     DEFLATED,
+    MESSAGES_A_FRAME,
     PING,
     PONG,
     TEXT,
     Frame,
     FrameError,
-    deflated_frame,
-    encoded,
     message_frame,
     read_header,
-    recall_deflated,
-    remember_deflated,
     serialise,
     split,
 )
 from trio_ws._protocol.masking import mask
-from trio_ws._types import CloseCode, Message, Sendable, is_wire_code
+from trio_ws._types import Message, Sendable
+
+FRAMES = 256
+"""Frames of one connection that are taken apart before others get their turn: half a millisecond,
+or one if all of them are pings. Fragments and control frames cost most for their size, and 128 KiB
+of them, as much as comes in one read, would hold everything up for a tenth of a second. Plain
+messages count less; see `MESSAGES_A_FRAME`."""
+
+_RUN = FRAMES * MESSAGES_A_FRAME  # plain messages that one read may begin with, for the same reason
 
 
 class Engine:
@@ -80,6 +88,7 @@ class Engine:
         "_data",
         "_deflater",
         "_done",
+        "_frames",
         "_inflater",
         "_max_fragments",
         "_max_message",
@@ -89,6 +98,7 @@ class Engine:
         "client",
         "stalled",
         "state",
+        "unseen",
     )
 
     def __init__(
@@ -113,8 +123,12 @@ class Engine:
         self._assembly: Assembly | None = None
         self._deflater = None if agreement is None else Deflater(agreement)
         self._inflater = None if agreement is None else Inflater(agreement)
+        # What is left of `FRAMES` in this step.
+        self._frames = FRAMES
         self.stalled = False
-        """Whether `events` ended because inflating has cost enough for now."""
+        """Whether `events` ended because this step has cost enough."""
+        self.unseen = False
+        """Whether `early_control` did, so that control frames may wait where it has not looked."""
         # Control frames that begin before this place of the stream were handed out early.
         self._scanned = 0
         # The opcode of the message being sent in fragments.
@@ -175,37 +189,10 @@ class Engine:
         if self._sending is not None:
             raise LocalProtocolError("a message in fragments has to be ended first")
         if self._deflater is not None and compress is not False:
-            frame = self._compress(self._deflater, message, compress)
+            frame = self._deflater.frame(message, compress, masked=self.client)
             if frame is not None:
                 return frame
         return message_frame(message, masked=self.client)
-
-    def _compress(
-        self, deflater: Deflater, message: Sendable, compress: bool | None
-    ) -> Frame | None:
-        """Make the frame of a compressed message; None if it is better sent as it is."""
-        # Each masked frame has a key of its own.
-        shared = None if self.client else deflater.shared
-        if shared is not None and (frame := recall_deflated(message, shared)) is not None:
-            return frame
-        opcode, payload = encoded(message)
-        size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
-        if not deflater.wants(size, compress):
-            return None
-        try:
-            data = deflater.compress(payload)
-            frame = (
-                message_frame(message, masked=self.client)
-                if data is None
-                else deflated_frame(opcode, data, masked=self.client)
-            )
-        except BaseException:
-            # It will not be sent.
-            deflater.begin_afresh()
-            raise
-        if shared is not None:
-            remember_deflated(message, shared, frame)
-        return frame
 
     def _send_message(self, data: Sendable, *, fin: bool) -> bytes:
         opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
@@ -227,12 +214,7 @@ class Engine:
             state = ConnectionState.CLOSED
         else:
             raise LocalProtocolError(f"CloseConnection cannot be sent in state {self.state}")
-        # RFC 6455 §7.4.1: 1005 stands for "no code", and is never sent.
-        payload = b""
-        if event.code != CloseCode.NO_STATUS:
-            if not is_wire_code(event.code):
-                raise LocalProtocolError(f"close code {event.code} may not be sent")
-            payload = int(event.code).to_bytes(2, "big") + (event.reason or "").encode()
+        payload = make_close(event.code, event.reason)
         frame = serialise(CLOSE, payload, masked=self.client)
         self.state = state
         return frame
@@ -248,8 +230,7 @@ class Engine:
         if self._done or self.state in _PEER_CLOSED:
             # Whatever follows a Close is ignored, a Close that was seen early as well.
             return
-        if self._inflater is not None:
-            self.go_on()
+        self.go_on()
         if self._position == len(self._data):
             self._base += len(self._data)
             self._data = data if lent else bytes(data)
@@ -271,8 +252,9 @@ class Engine:
             self._position = 0
 
     def go_on(self) -> None:
-        """Let `events` inflate on, after it has stalled."""
-        self.stalled = False
+        """Begin another step, after `events` has stalled or something is `unseen`."""
+        self._frames = FRAMES
+        self.stalled = self.unseen = False
         if self._inflater is not None:
             self._inflater.budget = STEP
 
@@ -295,14 +277,12 @@ class Engine:
         if not plain or self._done or self.state in _PEER_CLOSED or self._max_fragments < 1:
             self.receive_data(data, lent=True)
             return [], 0
-        if self._inflater is not None:
-            self.go_on()
         messages, end, size = split(
             data,
             0,
             masked=not self.client,
             max_message=self._max_message,
-            max_count=max_count,
+            max_count=max_count if max_count < _RUN else _RUN,  # noqa: FURB136 - a call takes longer
             max_bytes=max_bytes,
         )
         self._base += self._position
@@ -313,6 +293,7 @@ class Engine:
         else:
             self._data = data
             self._position = end
+            self.go_on()
         return messages, size
 
     def messages(self, max_count: float, max_bytes: float) -> tuple[list[Message], int]:
@@ -336,9 +317,10 @@ class Engine:
             self._position,
             masked=not self.client,
             max_message=self._max_message,
-            max_count=max_count,
+            max_count=min(max_count, self._frames * MESSAGES_A_FRAME),
             max_bytes=max_bytes,
         )
+        self._frames -= -(-len(messages) // MESSAGES_A_FRAME)
         return messages, size
 
     def events(self) -> Iterator[Event]:
@@ -371,6 +353,10 @@ class Engine:
             header = self._read_header(start)
             if header is None:
                 break
+            if not self._frames:
+                self.stalled = True
+                break
+            self._frames -= 1
             fin, opcode, length, payload = header
             end = payload + length
             if opcode < CLOSE:
@@ -483,7 +469,7 @@ class Engine:
             return Ping(payload=data)
         if opcode == PONG:
             return Pong(payload=data)
-        code, reason = _read_close(data)
+        code, reason = read_close(data)
         ours_is_out = self.state is ConnectionState.LOCAL_CLOSING
         self.state = ConnectionState.CLOSED if ours_is_out else ConnectionState.REMOTE_CLOSING
         return CloseConnection(code=code, reason=reason)
@@ -494,14 +480,14 @@ class Engine:
         self._data = b""
         self._position = 0
         self._assembly = self._inflater = None
-        self.stalled = False
+        self.stalled = self.unseen = False
 
     def early_control(self) -> Iterator[Event]:
         """Yield the control events among the bytes that `events` was not asked for yet.
 
         Each control frame is handed out once, here or there. The search ends, to be taken up
-        when more has arrived, at the first frame that is incomplete; at a faulty one it ends for
-        good, and `events` will report the fault in its turn.
+        when more has arrived, at the first frame that is incomplete, and when the step has cost
+        enough; at a faulty frame it ends for good, and `events` will report the fault in its turn.
         """
         while (event := self._next_control()) is not None:
             yield event
@@ -520,6 +506,10 @@ class Engine:
                 end = payload + length
                 if end > len(self._data):
                     return None
+                if not self._frames:
+                    self.unseen = True
+                    return None
+                self._frames -= 1
                 event = None if opcode < CLOSE else self._control(opcode, payload, end)
             except FrameError:
                 return None
@@ -535,16 +525,3 @@ def _message_event(message: Message) -> Event:
 
 # No set: the hash of an enum's member is worked out in Python, and this is asked for each read.
 _PEER_CLOSED = (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED)
-
-
-def _read_close(payload: bytes) -> tuple[int, str]:
-    """Read the payload of a Close frame (RFC 6455 §5.5.1)."""
-    if not payload:
-        return 1005, ""
-    code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not is_wire_code(code):
-        raise FrameError(1002, "close code is missing or not allowed")
-    try:
-        return code, payload[2:].decode()
-    except UnicodeDecodeError:
-        raise FrameError(1007, "close reason is not valid UTF-8") from None

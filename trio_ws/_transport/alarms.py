@@ -84,9 +84,10 @@ class Alarms:
         while self._heap:
             with trio.CancelScope() as self._sleep:
                 await trio.sleep_until(self._heap[0][0])
-            now = trio.current_time()
+            now, newest = trio.current_time(), next(self._order)
             for _ in range(_MAX_ROUND):
-                if not self._heap or self._heap[0][0] > now:
+                # One that is set while others are called has its turn after all other tasks.
+                if not self._heap or self._heap[0][0] > now or self._heap[0][1] > newest:
                     break
                 self._call(heapq.heappop(self._heap)[2])
                 if trio.current_time() - now >= _MAX_TIME:

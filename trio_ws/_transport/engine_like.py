@@ -37,7 +37,12 @@ class EngineLike(Protocol):
     @property
     @abstractmethod
     def stalled(self) -> bool:
-        """Whether `events` ended because inflating has cost enough for now."""
+        """Whether `events` ended because this step has cost enough."""
+
+    @property
+    @abstractmethod
+    def unseen(self) -> bool:
+        """Whether `early_control` did, so that there may be more of what it looks for."""
 
     @abstractmethod
     def send(self, event: Event, /) -> bytes:
@@ -63,7 +68,7 @@ class EngineLike(Protocol):
 
     @abstractmethod
     def go_on(self) -> None:
-        """Let `events` go on after it has stalled."""
+        """Begin another step, after `events` has stalled or something is `unseen`."""
 
     @abstractmethod
     def messages(self, max_count: float, max_bytes: float, /) -> tuple[list[Message], int]:

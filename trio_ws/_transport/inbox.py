@@ -202,7 +202,7 @@ class Inbox:
                 return handed_over
         message = messages.popleft()
         if messages:
-            self.size -= message_size(message)
+            self.size -= len(message) if message.__class__ is bytes else message_size(message)
         else:
             self._messages = None
             self.size = 0

@@ -9,8 +9,10 @@ the outgoing queue and the wire, so nothing awaits while state is half changed.
 In: the wire calls `receive_bytes`. Until the inbox is full, the engine is asked for runs of plain
 messages, and for an event whenever something else comes next. What remains are raw bytes, at most
 `READ_AHEAD` and one read, in which control frames are still looked for. Taking messages out of the
-inbox sets it going again. The same happens when inflating has cost enough for one step; then it
-goes on after all other tasks have had their turn.
+inbox sets it going again. The same happens when the engine says that a step has cost enough; then
+it goes on after all other tasks have had their turn. No other step is begun for that, but by a
+read: whoever takes messages in a loop would do the work of many turns in one. Should the line end
+meanwhile, its end is noted when the last control frame was seen, because that may be a Close.
 
 A fault of the peer fails the connection as soon as the application has had what came before it: it
 takes effect when the application asks for more, or after `Limits.close_timeout`. Until then answers
@@ -61,6 +63,7 @@ class Link:
 
     __slots__ = (
         "_deaf",
+        "_lost",
         "_over",
         "_patience",
         "_pending",
@@ -102,10 +105,12 @@ class Link:
         self.received = self.sent = 0
         self.bytes_received = 0
         self._deaf = False
+        # The end of the line, with its error, while control frames may still be found before it.
+        self._lost: tuple[BaseException | None] | None = None
         self._patience = limits.close_timeout
         self._pending: PendingFault | None = None
         self._probe = b""
-        # Whether an alarm will go on with what has stalled.
+        # Whether an alarm will go on with what has stalled, or was not seen.
         self._turn = False
         self._scopes: set[trio.CancelScope] | None = None
         self._watch: Watch | None = None
@@ -179,27 +184,28 @@ class Link:
             if self.over:
                 self.inbox.end(self.error)
             return True
-        if engine.stalled and not self._turn:
-            self._turn = True
-            current_alarms().at(trio.current_time(), self)
         for event in engine.early_control():
             self._handle(event)
+        if (engine.stalled or engine.unseen) and not self._turn:
+            current_alarms().at(trio.current_time(), self)
+            self._turn = True
         # After the peer's Close whatever comes is ignored; the end of the line has to be seen.
         return self.over or engine.buffered < READ_AHEAD
 
     def _unblock(self) -> None:
         """Go on after the inbox was full."""
-        if self._deaf:
-            return
-        self.engine.go_on()
-        if self._parse():
+        if not self._deaf and self._parse():
             self.wire.resume()
 
     def due(self) -> None:
-        """Inflate on, when others have had their turn; see `Alarm`."""
+        """Go on when others have had their turn; see `Alarm`."""
         self._turn = False
         try:
+            if not self._deaf:
+                self.engine.go_on()
             self._unblock()
+            if self._lost is not None:
+                self.line_ended(*self._lost)
         except Exception as failure:
             # A fault of ours costs this connection, and no other one.
             _logger.exception("parsing failed; the connection is dropped")
@@ -213,7 +219,8 @@ class Link:
             self.received += 1
             self.inbox.put(bytes(event.data))
         elif isinstance(event, Ping):
-            if self.engine.state is ConnectionState.OPEN:
+            # It may be found after the end of the line.
+            if self.closure is None:
                 self.outgoing.push_pong(self.engine.send(Pong(payload=bytes(event.payload))))
                 self.wire.write_soon()
         elif isinstance(event, Pong):
@@ -282,6 +289,10 @@ class Link:
 
     def line_ended(self, error: BaseException | None) -> None:
         """Note the end of reading; see `WireOwner`."""
+        if self.engine.unseen and self._turn:
+            self._lost = (error,)
+            return
+        self._lost = None
         if self._pending is not None:
             self.settle_fault()
         how = "ended the connection without a Close frame"
@@ -329,6 +340,8 @@ class Link:
             self._deaf = True
             self.wire.resume()
         else:
+            # All is still parsed, and inflated, until the peer's Close: by the same steps as ever,
+            # and no longer than the wire waits for that Close.
             self._unblock()
 
     def _end(self, closure: Closure) -> None:

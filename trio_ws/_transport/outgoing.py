@@ -77,11 +77,11 @@ class Outgoing:
     def push(self, frame: Frame) -> None:
         """Queue a message's frame."""
         self._messages.append(frame)
-        if isinstance(frame, tuple):
+        if frame.__class__ is bytes:
+            self.size += len(frame)
+        else:
             self._large = True
             self.size += frame_size(frame)
-        else:
-            self.size += len(frame)
 
     def push_pong(self, frame: bytes) -> None:
         """Queue a pong; it overtakes messages."""

@@ -121,7 +121,12 @@ class TlsStream(trio.abc.Stream):
         waited = False
         while not (count := session.read(buffer)) and not session.ended:
             await self._send_output()
-            session.feed(await self.transport_stream.receive_some(PIECE))
+            if session.waiting:
+                # What has come so far was no data; others have their turn before it is read on.
+                session.go_on()
+                await trio.lowlevel.checkpoint()
+            else:
+                session.feed(await self.transport_stream.receive_some(PIECE))
             waited = True
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()

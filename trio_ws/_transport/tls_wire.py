@@ -3,21 +3,25 @@
 Theory of operation
 -------------------
 It is a `SocketWire` with TLS between: what is read is decrypted in one go and handed over, and what
-is to be written is encrypted just before, a few records at a time. After each step all that has
-come in is decrypted, but for the beginning of a record; so nothing waits here while the socket has
-nothing to tell, and a pause of reading leaves the rest to the system, as without TLS.
+is to be written is encrypted just before, a few records at a time. After that all that has come in
+is decrypted, but for the beginning of a record; so nothing waits here while the socket has nothing
+to tell, and a pause of reading leaves the rest to the system, as without TLS.
+
+Only when a read has brought very many records, some of them wait, until others have had their turn.
+Nothing is read meanwhile, and the end of reading, should it come, waits behind them.
 """
 
 from typing import TYPE_CHECKING
 
 import trio
 
+from trio_ws._transport.alarms import current_alarms
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import Poller
 from trio_ws._transport.socket_wire import MAX_WRITES, SocketWire, rest_of
 from trio_ws._transport.tls import PIECE
 from trio_ws._transport.tls_stream import TlsStream, tls_broken
-from trio_ws._transport.watchers import WRITE
+from trio_ws._transport.watchers import READ, WRITE
 from trio_ws._transport.wire import WireOwner
 
 if TYPE_CHECKING:
@@ -42,7 +46,7 @@ class TlsWire(SocketWire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
-    __slots__ = ("_plain", "_session", "_stalled")
+    __slots__ = ("_lost", "_plain", "_session", "_stalled", "_turn")
 
     def __init__(
         self,
@@ -69,6 +73,9 @@ class TlsWire(SocketWire):
         self._plain: Sequence[bytes | memoryview] = ()
         # Whether TLS has to read something before it can write on.
         self._stalled = False
+        # Whether an alarm will go on with records that wait, and the end of reading behind them.
+        self._turn = False
+        self._lost: tuple[BaseException | None] | None = None
 
     def _start_reading(self, rest: bytes) -> None:
         # What came in one piece with the head was fed, and not all of it was read.
@@ -77,19 +84,57 @@ class TlsWire(SocketWire):
         super()._start_reading(rest + behind[:count])
         if self._reading:
             self._note_session()
+        if self._give_way():
+            self._watch(self.interest & ~READ)
 
     def _take_in(self, data: bytes | bytearray | memoryview, now: float) -> bool:
         """Decrypt what was read, and hand it over; tell whether to read on."""
-        session, plain = self._session, self._poller.workspace
         # Any byte is a sign of life, also where it is not a whole record yet.
         self.heard = now
-        reads_on = True
+        self._decrypt(data, now)
+        return not (self._give_way() or self.paused)
+
+    def _decrypt(self, data: bytes | bytearray | memoryview, now: float) -> None:
+        session, plain = self._session, self._poller.workspace
         count = session.decrypt(data, plain)
         while count:
-            reads_on = self._hand_over(plain[:count], now)
+            self._hand_over(plain[:count], now)
             count = session.read(plain)
         self._note_session()
-        return reads_on
+
+    def _give_way(self) -> bool:
+        """Have what waits decrypted when others have had their turn; tell whether any does."""
+        if not self._session.waiting:
+            return False
+        current_alarms().at(trio.current_time(), _Turn(self))
+        self._turn = True
+        return True
+
+    def go_on(self) -> None:
+        """Decrypt on, after others have had their turn."""
+        self._turn = False
+        if not self._reading:
+            return
+        try:
+            self._decrypt(b"", self.heard)
+            if self._give_way():
+                return
+            if self._lost is not None:
+                self._end_reading(*self._lost)
+            elif not self.paused:
+                self._go_on()
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._failed(failure)
+
+    def _go_on(self) -> None:
+        if not self._turn:
+            super()._go_on()
+
+    def _end_reading(self, error: BaseException | None) -> None:
+        if self._turn and not self.stopped:
+            self._lost = (error,)
+        else:
+            super()._end_reading(error)
 
     def _note_session(self) -> None:
         """Do what reading has made necessary."""
@@ -145,3 +190,20 @@ class TlsWire(SocketWire):
         self._plain = ()
         self._stalled = False
         super()._written()
+
+
+class _Turn:
+    """The alarm that goes on with records that wait.
+
+    Args:
+        wire: Their wire.
+    """
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: TlsWire) -> None:
+        self._wire = wire
+
+    def due(self) -> None:
+        """Go on; see `Alarm`."""
+        self._wire.go_on()
