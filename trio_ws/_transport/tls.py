@@ -27,9 +27,9 @@ PIECE = 16 * 1024
 """Bytes that go through OpenSSL at a time: a record has no more."""
 
 RECORDS = 64
-"""Records of one connection that are taken before others get their turn: 20 microseconds each, if
-they change keys and want that to be answered, and one or two with a little data. A read of 128 KiB
-could have thousands; of full ones it has eight."""
+"""Records of one connection that are taken before others get their turn. One that changes keys takes
+20 microseconds, twice that if it wants to be answered, and one with a little data a few. A read of
+128 KiB could have thousands; of full ones it has eight."""
 
 _HEADER = 5  # bytes that a record begins with (RFC 8446 §5.1); the last two are its length
 
