@@ -227,7 +227,8 @@ class Status:
 
 async def hold(request):
     async with request.accept() as connection:
-        print("connected")
+        # One write: an interrupt between text and end of line would leave half a line.
+        print("connected\\n", end="")
         async for _ in connection:
             pass
 
