@@ -154,6 +154,19 @@ async def test_the_task_ends_when_the_last_alarm_is_cancelled() -> None:
     assert (before, count_alarm_tasks()) == (1, 0)
 
 
+async def test_the_task_does_not_wait_for_what_was_cancelled_before_the_last_alarm_was_called(
+    autojump_clock: MockClock,
+) -> None:
+    alarms = current_alarms()
+
+    entry = alarms.at(10, Bell())
+    alarms.at(1, Bell())
+    alarms.cancel(entry)
+    await trio.sleep(2)
+
+    assert count_alarm_tasks() == 0
+
+
 async def test_the_task_begins_anew(autojump_clock: MockClock) -> None:
     bell = Bell()
     alarms = current_alarms()

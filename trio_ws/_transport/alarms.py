@@ -99,6 +99,9 @@ class Alarms:
         if alarm is not None:
             entry.alarm = None
             self._set -= 1
+            if not self._set:
+                # What was taken back is not worth waiting for.
+                self._heap.clear()
             alarm.due()
 
 
