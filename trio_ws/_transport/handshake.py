@@ -93,30 +93,30 @@ class Arrival:
         limits: Limits,
         keepalive: Keepalive,
     ) -> None:
-        self.stream = stream
-        self.remote = remote
-        self.local = local
-        self.secure = secure
-        self.tls = tls
+        self.stream: trio.abc.Stream = stream
+        self.remote: Endpoint | str = remote
+        self.local: Endpoint | str = local
+        self.secure: bool = secure
+        self.tls: TlsFacts | None = tls
         self.rate: Rate | None = None
         """How fast the client may send; None for as fast as it can."""
-        self.head = head
-        self.upgrade = upgrade
+        self.head: RequestHead = head
+        self.upgrade: Upgrade | None = upgrade
         self.connection: Connection | None = None
         """The connection, once the request was accepted."""
         self.answer: Response | None = None
         """What answers a request that `accept` could not accept."""
         self.answer_head: bytes = b""
         """The 101, once the request was accepted."""
-        self.draining = False
+        self.draining: bool = False
         """Whether the server is going away, and accepts nothing any more."""
         self.on_open: Callable[[Connection], object] = lambda _: None
         """Called when a connection begins."""
         self.on_close: Callable[[Connection], object] = lambda _: None
         """Called when it has ended."""
-        self.keepalive = keepalive
-        self.background = background
-        self.rest = rest
+        self.keepalive: Keepalive = keepalive
+        self.background: trio.Nursery = background
+        self.rest: bytes = rest
         self._subprotocols = subprotocols
         self._compression = compression
         self._limits = limits
