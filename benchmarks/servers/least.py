@@ -19,7 +19,8 @@ from trio_ws._protocol.upgrade import accept_key
 _ROUND = 32  # sockets read before their tasks have their step, as in trio_ws
 
 _epoll = select.epoll()
-_tasks: dict[int, trio.lowlevel.Task] = {}
+_waiting: dict[int, trio.lowlevel.Task] = {}
+_early: dict[int, list[str | bytes]] = {}  # messages of those that are still writing
 
 
 async def poll() -> NoReturn:
@@ -49,8 +50,10 @@ async def poll() -> NoReturn:
                 )
                 if end < len(data):
                     rests[fd] = bytes(data[end:])
-                if messages:
-                    trio.lowlevel.reschedule(_tasks[fd], outcome.Value(messages))
+                if messages and (task := _waiting.pop(fd, None)) is not None:
+                    trio.lowlevel.reschedule(task, outcome.Value(messages))
+                elif messages:
+                    _early.setdefault(fd, []).extend(messages)
             if len(ready) < _ROUND:
                 break
             await trio.lowlevel.checkpoint()
@@ -70,10 +73,13 @@ async def echo(stream: trio.SocketStream) -> None:
     )
     await stream.send_all(answer.encode())
     fd = stream.socket.fileno()
-    _tasks[fd] = trio.lowlevel.current_task()
+    task = trio.lowlevel.current_task()
     _epoll.register(fd, select.EPOLLIN)
     while True:
-        messages = await trio.lowlevel.wait_task_rescheduled(_abort)
+        messages = _early.pop(fd, None)
+        if messages is None:
+            _waiting[fd] = task
+            messages = await trio.lowlevel.wait_task_rescheduled(_abort)
         frames = [serialise(*encoded(message), masked=False) for message in messages]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         try:

@@ -199,6 +199,28 @@ def test_serialise_refuses_a_control_frame_that_is_too_long(
         serialise(opcode, bytes(126), masked=False)
 
 
+class Text(str):
+    """Text that is encoded in its own way."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self.upper().encode(encoding, errors)
+
+
+class Bytes(bytes):
+    """Bytes that say that they are none."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_text_may_be_encoded_in_its_own_way() -> None:
+    assert message_frame(Text("abc"), masked=False) == b"\x81\x03ABC"
+
+
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize(
     "message", ["", "olá" * 9, "x" * (LARGE - 1), "á" * (LARGE // 2 - 1), b"", bytes(LARGE - 1)]
@@ -216,7 +238,17 @@ def test_a_small_message_is_made_a_frame(
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize(
     "message",
-    ["x" * LARGE, "á" * (LARGE // 2), bytes(LARGE), bytearray(3), memoryview(b"abc"), 3, None],
+    [
+        "x" * LARGE,
+        "á" * (LARGE // 2),
+        bytes(LARGE),
+        bytearray(3),
+        memoryview(b"abc"),
+        Text("abc"),
+        Bytes(b"abc"),
+        3,
+        None,
+    ],
 )
 def test_a_small_frame_is_of_nothing_large_or_else(
     message: object, masked: bool, small_frame: SmallFrame

@@ -1,4 +1,4 @@
-"""`opened` says goodbye with the right code, whatever way its block is left."""
+"""`Opened` says goodbye with the right code, whatever way its block is left."""
 
 from collections.abc import Awaitable, Callable
 
@@ -108,6 +108,26 @@ async def test_a_cancelled_block_says_1001(
         await live(use, engine_type)
     assert scope.cancelled_caught
     assert await peers[0].read() == [CloseConnection(1001, "")]
+
+
+async def test_an_error_that_does_not_tell_its_code_is_a_failure(engine_type: EngineType) -> None:
+    class OddError(Exception):
+        @property
+        def close_code(self) -> int:
+            raise LookupError("no code")
+
+    async def fail(connection: Connection, peer: RawPeer) -> None:
+        connections.append(connection)
+        await peer.stream.send_eof()
+        raise OddError
+
+    connections: list[Connection] = []
+    with pytest.raises(LookupError, match="no code"):
+        await live(fail, engine_type)
+
+    (connection,) = connections
+    assert connection.close_code == 1011
+    assert link_of(connection).wire.stopped
 
 
 async def test_the_goodbye_takes_no_longer_than_the_close_timeout(

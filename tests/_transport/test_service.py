@@ -548,6 +548,26 @@ async def test_a_malformed_request_that_is_here_already_is_refused(
             assert status_of(await read_to_end(far)) == status
 
 
+@needs_watcher
+@pytest.mark.network
+async def test_a_request_that_is_here_already_is_not_taken_by_a_cancelled_service() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.send(GET)
+    asked: list[Request] = []
+
+    async def note(request: Request) -> Response:
+        asked.append(request)
+        return await page(request)
+
+    async with open_service(note) as clients, trio.open_nursery() as nursery:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        nursery.start_soon(clients.service.serve_stream, stream)
+        nursery.cancel_scope.cancel()
+    theirs.close()
+
+    assert (asked, stream.socket.fileno()) == ([], -1)
+
+
 async def test_a_draining_service_refuses_handshakes_and_serves_the_rest() -> None:
     async with open_service(page) as clients:
         clients.service.drain()

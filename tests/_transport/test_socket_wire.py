@@ -21,6 +21,7 @@ from trio_ws._protocol.frames import message_frame
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import Poller
 from trio_ws._transport.socket_wire import SocketWire, rest_of
+from trio_ws._transport.tls_wire import TlsWire
 from trio_ws._transport.watchers import READ, WRITE
 
 pytestmark = [pytest.mark.network, needs_watcher]
@@ -58,7 +59,7 @@ async def test_what_is_expected_is_read_at_once_and_not_a_byte_behind_it(
 
         def read(fd: int, expected: int) -> memoryview:
             asked.append(expected)
-            return memoryview(os.read(fd, 100))
+            return memoryview(os.read(fd, 1000))
 
         monkeypatch.setattr(bench.poller, "read", read)
         bench.wire.expected = 200_000
@@ -68,7 +69,9 @@ async def test_what_is_expected_is_read_at_once_and_not_a_byte_behind_it(
         await bench.peer.send_all(b"x")
         await wait_all_tasks_blocked()
 
-        assert (asked, bench.owner.data) == ([200_000, 0], b"xx")
+        # What TLS does not decrypt in one step it has to hold.
+        most = 0 if isinstance(bench.wire, TlsWire) else 200_000
+        assert asked == [most, 0]
 
 
 async def test_the_end_of_the_stream_is_told_without_an_error(benches: Benches) -> None:

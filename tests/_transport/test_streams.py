@@ -1,6 +1,7 @@
 """What is done to streams: `write_all`, `read_now`, `half_close` and `cut`."""
 
 import socket
+import struct
 
 import pytest
 import trio
@@ -101,6 +102,21 @@ async def test_read_now_reads_what_a_socket_has_and_waits_for_nothing() -> None:
         assert read_now(stream, 4) == await stream.receive_some(4) == b""
         await stream.aclose()
         assert read_now(stream, 4) == b""
+
+
+@needs_watcher
+@pytest.mark.network
+async def test_read_now_tells_of_a_reset() -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    far = await trio.testing.open_stream_to_socket_listener(listeners[0])
+    async with listeners[0], await listeners[0].accept() as stream:
+        far.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await far.aclose()
+        await trio.lowlevel.wait_readable(stream.socket)
+
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            read_now(stream, 4)
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 
 async def test_read_now_leaves_other_streams_alone() -> None:

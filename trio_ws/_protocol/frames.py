@@ -250,9 +250,10 @@ def python_small_frame(message: object, masked: bool, /) -> bytes | None:
     Raises:
         UnicodeEncodeError: There are surrogates in the text.
     """
-    if isinstance(message, str) and len(message) < LARGE:
+    # What has a class of its own may have its own way of being encoded, too.
+    if type(message) is str and len(message) < LARGE:
         opcode, payload = TEXT, message.encode()
-    elif isinstance(message, bytes):
+    elif type(message) is bytes:
         opcode, payload = BINARY, message
     else:
         return None

@@ -210,6 +210,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         return await self._link.inbox.receive()
 
+    @trio.lowlevel.enable_ki_protection
     # mypy and pyright do not agree on what an async function returns.
     def __anext__(self) -> Coroutine[Any, Any, Message]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # As the channel's own, with two coroutines less to go through for each message.

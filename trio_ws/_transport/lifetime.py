@@ -69,11 +69,18 @@ class Opened(AbstractAsyncContextManager[Connection]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        code = CloseCode.NORMAL if error is None else goodbye_code(error)
+        # An error is the application's own, and may fail when it is asked for its code.
+        code = int(CloseCode.INTERNAL_ERROR)
+        try:
+            code = int(CloseCode.NORMAL) if error is None else goodbye_code(error)
+        finally:
+            await self._say_goodbye(code)
+
+    async def _say_goodbye(self, code: int) -> None:
         connection = self._connection
         link = connection._link  # noqa: SLF001 - as above
         try:
-            link.close(int(code), None, "this side has left the connection's block", own=True)
+            link.close(code, None, "this side has left the connection's block", own=True)
             if not link.wire.stopped:
                 with trio.move_on_after(connection._close_timeout, shield=True):  # noqa: SLF001
                     await link.wire.wait_stopped()

@@ -171,7 +171,7 @@ class Server:
         try:
             await self._service.serve_stream(stream)
         except (KeyboardInterrupt, SystemExit) as interrupt:
-            # The stream is closed once more, and there a pending cancellation takes its place.
+            # The nursery makes a group of it, with what it has set off itself.
             self._interrupt = interrupt
             raise
         finally:

@@ -34,6 +34,7 @@ from trio_ws._transport.endpoint import (
 from trio_ws._transport.handshake import GOING_AWAY, Arrival, Handler, Request, not_found
 from trio_ws._transport.interrupts import interruptible
 from trio_ws._transport.nurseries import members
+from trio_ws._transport.poller import can_poll
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut, half_close, read_now, write_all
@@ -205,6 +206,8 @@ class Service:
         buffer = HeadBuffer(self._limits.max_head)
         secure = stream
         try:
+            # A server that was cancelled meanwhile takes no more requests.
+            await trio.lowlevel.checkpoint_if_cancelled()
             if (arrival := self._open_at_once(stream, visit, buffer)) is not None:
                 return arrival
             with trio.move_on_after(self._limits.open_timeout):
@@ -236,7 +239,7 @@ class Service:
 
         A wait and its deadline would cost a tenth of a handshake.
         """
-        if self._ssl_context is not None or self._proxies is not None:
+        if self._ssl_context is not None or self._proxies is not None or not can_poll():
             return None
         if not self._enter(visit):
             return None

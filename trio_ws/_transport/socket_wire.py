@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from typing import ClassVar
 
 import trio
 
@@ -32,6 +33,9 @@ class SocketWire(Wire):
     """
 
     kind = "poller"
+
+    _READS_AHEAD: ClassVar[bool] = True
+    """Whether what is `expected` is read at once, however much it is."""
 
     __slots__ = (
         "_entry",
@@ -123,7 +127,7 @@ class SocketWire(Wire):
             self._end_reading(trio.ClosedResourceError("the socket was closed by somebody else"))
             return False
         try:
-            data = self._poller.read(self._fd, self.expected)
+            data = self._poller.read(self._fd, self.expected if self._READS_AHEAD else 0)
         except BlockingIOError:
             return False
         except OSError as error:

@@ -4,14 +4,12 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import trio
 import trio.abc
 
 from trio_ws._transport.endpoint import beneath_tls
 from trio_ws._transport.tls_stream import TlsStream
-from trio_ws._transport.watchers import can_watch
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -66,16 +64,24 @@ def sender(stream: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]
 
 
 def read_now(stream: trio.abc.ReceiveStream, size: int) -> bytes:
-    """Read what has arrived on a stream already.
+    """Read what has arrived on a stream already, where a socket's descriptor can be read.
 
     Returns:
         At most `size` bytes; none if there are none, or reading has ended, or the stream cannot be
         asked without waiting. Reading it the ordinary way will tell.
+
+    Raises:
+        trio.BrokenResourceError: The line broke. It is not told a second time.
     """
-    if isinstance(stream, trio.SocketStream) and can_watch():
-        with suppress(OSError):
-            return os.read(stream.socket.fileno(), size)
-    return b""
+    if not isinstance(stream, trio.SocketStream):
+        return b""
+    fd = stream.socket.fileno()
+    try:
+        return b"" if fd < 0 else os.read(fd, size)
+    except BlockingIOError:
+        return b""
+    except OSError as error:
+        raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
 
 async def half_close(stream: trio.abc.Stream) -> bool:

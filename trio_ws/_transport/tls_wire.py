@@ -46,6 +46,9 @@ class TlsWire(SocketWire):
         close_timeout: Seconds for everything from `begin_close` to the end.
     """
 
+    # What a step does not decrypt is held, and that is to be little.
+    _READS_AHEAD = False
+
     __slots__ = ("_lost", "_plain", "_session", "_stalled", "_turn")
 
     def __init__(

@@ -103,7 +103,7 @@ class Wire(ABC):
         self._closing: Closing | None = None
         self._half_close_first = not client
         self.expected = 0
-        """Bytes that the owner needs to go on; it says so when they are many."""
+        """Bytes of a payload that are still to come; 0 if they are not wanted now."""
         self.paused = False
         """Whether reading waits for the application: this side's own back-pressure."""
         self.heard = 0.0
