@@ -520,7 +520,7 @@ async def _converse(wrap: Callable[[trio.abc.Stream], trio.abc.Stream]) -> None:
 
 
 _SHIELDS_WITHOUT_DEADLINE = {
-    "__aexit__": "the line was cut already, and that waits for nobody",
+    "_say_goodbye": "the line was cut already, and that waits for nobody",
     "_hold": "it is cancelled when the block that it belongs to is left",
     "_wait_left": "the block itself is not shielded, and sets the event whichever way it is left",
     "cut": "closing by force waits for nobody",
