@@ -351,12 +351,16 @@ def held(takeover: bool, count: int, settings: Deflate = Deflate()) -> tuple[int
     return sending, receiving - sending
 
 
+# What is nothing: some caches elsewhere may grow meanwhile, and a compressor has 11 KiB at least.
+NOTHING = 4096
+
+
 def test_side_that_only_waits_holds_no_compressor() -> None:
-    assert max(held(takeover=True, count=0)) < 500
+    assert max(held(takeover=True, count=0)) < NOTHING
 
 
 def test_side_without_context_takeover_holds_nothing_between_messages() -> None:
-    assert max(held(takeover=False, count=3)) < 500
+    assert max(held(takeover=False, count=3)) < NOTHING
 
 
 def test_side_with_context_takeover_holds_what_the_settings_say() -> None:
