@@ -1,6 +1,7 @@
 """The opening handshake, both sides."""
 
 import os
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,7 @@ from trio_ws._protocol.upgrade import (
     accept_head,
     accept_key,
     check_answer,
+    check_subprotocols,
     make_key,
     read_upgrade,
     request_fields,
@@ -205,6 +207,24 @@ def test_accept_head_refuses_a_subprotocol_that_is_not_offered(subprotocol: str)
         accept_head(Upgrade(KEY, ("chat",)), subprotocol=subprotocol, headers=Headers())
 
 
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        ("chat", TypeError),
+        (["a b"], ValueError),
+        ([""], ValueError),
+        (["a", "a"], ValueError),
+    ],
+)
+def test_malformed_subprotocols_are_refused(names: Sequence[str], error: type[Exception]) -> None:
+    with pytest.raises(error, match="subprotocol"):
+        check_subprotocols(names)
+
+
+def test_sound_subprotocols_are_kept_in_order() -> None:
+    assert check_subprotocols(["b", "a"]) == ("b", "a")
+
+
 def test_request_fields_ask_for_a_websocket() -> None:
     expected = [(name, value) for name, value in HANDSHAKE.items() if name != "Host"]
 
@@ -219,7 +239,7 @@ def test_request_fields_offer_subprotocols_in_order() -> None:
 
 @pytest.mark.parametrize("subprotocols", [["a", "a"], ["a b"], [""], ["a\r\nX: y"], ["a,b"]])
 def test_request_fields_refuses_bad_subprotocols(subprotocols: list[str]) -> None:
-    with pytest.raises(ValueError, match="unique tokens"):
+    with pytest.raises(ValueError, match="subprotocol"):
         request_fields(KEY, subprotocols)
 
 

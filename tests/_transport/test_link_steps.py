@@ -8,15 +8,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 from wsproto.events import CloseConnection
 
-from tests._transport.fakes import NO_KEEPALIVE, RawPeer
+from tests._transport import links
+from tests._transport.fakes import RawPeer
+from tests._transport.links import drain, settle
 from tests.fakes import raw_frame
 from trio_ws._config import Limits
-from trio_ws._errors import ConnectionClosed
-from trio_ws._protocol.engine import FRAMES, Engine
+from trio_ws._protocol.engine import FRAMES
 from trio_ws._transport.link import READ_AHEAD, Link
 from trio_ws._transport.outgoing import Outgoing
-from trio_ws._types import Message
-from trio_ws.testing import stream_pair
 
 CONT, TEXT, CLOSE, PING, PONG = 0, 1, 8, 9, 10
 
@@ -43,11 +42,9 @@ def flood(request: pytest.FixtureRequest) -> bytes:
 
 
 def open_link(nursery: trio.Nursery, *, inbox_messages: float = 1) -> tuple[Link, RawPeer]:
-    """Start a server's link over memory; return it and the peer."""
-    stream, far = stream_pair(2**20)
-    link = Link(stream, Engine(client=False), Limits(inbox_messages=inbox_messages), "peer")
-    link.start(nursery, NO_KEEPALIVE, head=b"", rest=b"")
-    return link, RawPeer(far, client=True)
+    """Start a server's link with room for all that a test sends; return it and the peer."""
+    limits = Limits(inbox_messages=inbox_messages, max_fragments=inf)
+    return links.open_link(nursery, limits=limits, capacity=2**20)
 
 
 class Spending(trio.abc.Instrument):
@@ -68,24 +65,6 @@ class Spending(trio.abc.Instrument):
         if left != self._left:
             self.steps.append(self._left - left)
         self._left = left
-
-
-async def settle(link: Link, nursery: trio.Nursery) -> None:
-    """Cut the line, and see that nothing is left of the link."""
-    link.wire.abort()
-    await link.wire.wait_stopped()
-    await wait_all_tasks_blocked()
-    assert not nursery.child_tasks
-
-
-async def drain(link: Link) -> list[Message]:
-    """Receive everything up to the end."""
-    messages: list[Message] = []
-    try:
-        while True:
-            messages.append(await link.inbox.receive())
-    except ConnectionClosed:
-        return messages
 
 
 @pytest.mark.parametrize("kind", ["pings", "pongs", "fragments"])

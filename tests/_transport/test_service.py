@@ -2,7 +2,6 @@
 
 import logging
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 
@@ -29,7 +28,6 @@ from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.handshake import Request
 from trio_ws._transport.link import Link
-from trio_ws._transport.service import check_subprotocols
 from trio_ws._types import Response
 from trio_ws.testing import MemoryStream, stream_pair
 
@@ -780,24 +778,6 @@ async def test_limits_reach_the_connection(autojump_clock: MockClock) -> None:
 
     assert isinstance(close, CloseConnection)
     assert close.code == 1009
-
-
-@pytest.mark.parametrize(
-    ("names", "error"),
-    [
-        ("chat", TypeError),
-        (["a b"], ValueError),
-        ([""], ValueError),
-        (["a", "a"], ValueError),
-    ],
-)
-def test_malformed_subprotocols_are_refused(names: Sequence[str], error: type[Exception]) -> None:
-    with pytest.raises(error, match="subprotocol"):
-        check_subprotocols(names)
-
-
-def test_sound_subprotocols_are_kept_in_order() -> None:
-    assert check_subprotocols(["b", "a"]) == ("b", "a")
 
 
 async def test_a_malformed_host_is_refused() -> None:

@@ -132,6 +132,24 @@ def accept_head(
     return write_head("HTTP/1.1 101 Switching Protocols", [*fields, *headers.fields])
 
 
+def check_subprotocols(subprotocols: Collection[str]) -> tuple[str, ...]:
+    """Check names of subprotocols (RFC 6455 §4.1), and return them.
+
+    Raises:
+        TypeError: They are one string.
+        ValueError: One is no token, or stands there twice.
+    """
+    if isinstance(subprotocols, str):
+        raise TypeError("subprotocols is a sequence of names, not one string")
+    names = tuple(subprotocols)
+    for name in names:
+        if not is_token(name):
+            raise ValueError(f"the subprotocol {name!r} is no token (RFC 6455 §4.1)")
+    if len(set(names)) != len(names):
+        raise ValueError("a subprotocol stands twice in the list")
+    return names
+
+
 def request_fields(
     key: str, subprotocols: Collection[str], extensions: str | None = None
 ) -> list[tuple[str, str]]:
@@ -139,14 +157,14 @@ def request_fields(
 
     Args:
         key: The key.
-        subprotocols: What to offer, best first.
+        subprotocols: What to offer, best first; see `check_subprotocols`.
         extensions: The extensions to offer, if any.
 
     Raises:
-        ValueError: The subprotocols are not unique tokens.
+        TypeError: As `check_subprotocols`.
+        ValueError: As `check_subprotocols`.
     """
-    if not all(map(is_token, subprotocols)) or len(set(subprotocols)) != len(subprotocols):
-        raise ValueError(f"subprotocols are unique tokens, unlike {list(subprotocols)!r}")
+    subprotocols = check_subprotocols(subprotocols)
     fields = [
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),

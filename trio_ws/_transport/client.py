@@ -19,6 +19,7 @@ from trio_ws._protocol.upgrade import (
     RESERVED,
     UpgradeError,
     check_answer,
+    check_subprotocols,
     make_key,
     request_fields,
 )
@@ -27,7 +28,6 @@ from trio_ws._transport.endpoint import beneath_tls, endpoint_of
 from trio_ws._transport.interrupts import unbroken
 from trio_ws._transport.lifetime import Opened
 from trio_ws._transport.nurseries import lone_errors, members, open_background
-from trio_ws._transport.service import check_subprotocols
 from trio_ws._transport.start_tls import check_context, start_tls
 from trio_ws._transport.streams import cut
 from trio_ws._transport.tls_stream import tls_of

@@ -26,7 +26,7 @@ def goodbye_code(error: BaseException) -> int:
 class Opened(AbstractAsyncContextManager[Connection]):
     """Runs a connection for as long as a block lasts, and says goodbye at its end.
 
-    It is no generator, because one would be a third of what an idle connection holds.
+    It is no generator, whose frame an idle connection would hold.
 
     Args:
         connection: A connection whose opening handshake is done.

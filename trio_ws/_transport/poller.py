@@ -36,7 +36,7 @@ READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
 
 LARGE_READ = 1024 * 1024
 """Bytes of one read while a large frame arrives: a message of the largest size that is allowed by
-default. Every read costs a turn of all tasks, so a message in eight reads costs a fifth more."""
+default. Every read costs a turn of all tasks, and a message in eight reads half as much again."""
 
 _MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
 

@@ -21,7 +21,7 @@ from trio_ws._protocol.http import (
 )
 from trio_ws._protocol.origin import OriginPolicy, Origins
 from trio_ws._protocol.proxy_header import ProxyHeaderError
-from trio_ws._protocol.upgrade import read_upgrade
+from trio_ws._protocol.upgrade import check_subprotocols, read_upgrade
 from trio_ws._transport.addresses import Addresses
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import (
@@ -37,11 +37,9 @@ from trio_ws._transport.nurseries import members
 from trio_ws._transport.poller import can_poll
 from trio_ws._transport.proxied import Proxies
 from trio_ws._transport.start_tls import check_context, start_tls
-from trio_ws._transport.streams import cut, half_close, read_now, write_all
+from trio_ws._transport.streams import cut, read_now, send_last
 from trio_ws._transport.tls_stream import tls_of
-from trio_ws._types import Response, escaped, is_token
-
-_LINGER = 1.0  # seconds that an answered peer gets to read the answer and end its side
+from trio_ws._types import Response, escaped
 
 _MAX_REFUSALS = 64  # clients without room that are answered at a time; more are just closed
 
@@ -189,7 +187,9 @@ class Service:
         self._refusing += 1
         try:
             with trio.move_on_after(self._limits.open_timeout):
-                await self._answer(await self._secure(stream), response)
+                await send_last(
+                    await self._secure(stream), write_response(response), self._limits.write_timeout
+                )
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             logger.debug("a client that found no room did not wait for its 503")
         except Exception:
@@ -224,7 +224,7 @@ class Service:
         except RequestError as refusal:
             self.counters.refused += 1
             logger.debug("refused a request: %s", escaped(str(refusal)))
-            await self._answer(secure, refusal.response)
+            await send_last(secure, write_response(refusal.response), self._limits.write_timeout)
             return None
         except ProxyHeaderError as error:
             self.counters.refused += 1
@@ -237,7 +237,7 @@ class Service:
     ) -> Arrival | None:
         """Do what `_open` does, if the request is here already.
 
-        A wait and its deadline would cost a tenth of a handshake.
+        A wait and its deadline would cost a seventh of a handshake.
         """
         if self._ssl_context is not None or self._proxies is not None or not can_poll():
             return None
@@ -329,11 +329,9 @@ class Service:
             self._waiting.discard(arrival)
         if arrival.connection is None:
             head = arrival.head
-            await self._answer(
-                arrival.stream,
-                response or arrival.answer or not_found(head.target),
-                body=head.method != "HEAD",
-            )
+            response = response or arrival.answer or not_found(head.target)
+            answer = write_response(response, body=head.method != "HEAD")
+            await send_last(arrival.stream, answer, self._limits.write_timeout)
             return
         logger.debug("%r is over", arrival.connection)
         if response is not None:
@@ -384,34 +382,6 @@ class Service:
             raise error
         logger.error("the handler of %s failed", escaped(arrival.head.target), exc_info=error)
         return _FAILED if connection is None else None
-
-    async def _answer(
-        self, stream: trio.abc.Stream, response: Response, *, body: bool = True
-    ) -> None:
-        """Send the last response on a stream, and let the peer read it."""
-        await write_all(stream, write_response(response, body=body), self._limits.write_timeout)
-        if await half_close(stream):
-            with trio.move_on_after(_LINGER):
-                while await stream.receive_some(64 * 1024):
-                    pass
-
-
-def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
-    """Check the names of subprotocols that a caller gave.
-
-    Raises:
-        TypeError: They are one string.
-        ValueError: One is no token, or stands there twice.
-    """
-    if isinstance(subprotocols, str):
-        raise TypeError("subprotocols is a sequence of names, not one string")
-    names = tuple(subprotocols)
-    for name in names:
-        if not is_token(name):
-            raise ValueError(f"the subprotocol {name!r} is no token (RFC 6455 §4.1)")
-    if len(set(names)) != len(names):
-        raise ValueError("a subprotocol stands twice in the list")
-    return names
 
 
 def _only_closed(error: BaseException, connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""`write_all`, `half_close` and `cut`: what is done to a stream of any kind."""
+"""`write_all`, `send_last`, `read_now`, `half_close`, `cut`: what is done to any kind of stream."""
 
 import logging
 import os
@@ -14,6 +14,8 @@ from trio_ws._transport.tls_stream import TlsStream
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 _SLICE = 16 * 1024  # bytes of one send_all on a stream that does not tell its progress
+
+_LINGER = 1.0  # seconds in which what the peer still sends must not reset what it has not read yet
 
 _logger = logging.getLogger("trio_ws.wire")
 
@@ -104,6 +106,25 @@ async def half_close(stream: trio.abc.Stream) -> bool:
         _logger.exception("half-closing the stream failed")
         return False
     return True
+
+
+async def send_last(stream: trio.abc.Stream, data: bytes, patience: float) -> None:
+    """Write the last bytes on a stream, and give the peer a second to read them and end its side.
+
+    Args:
+        stream: Where to.
+        data: What.
+        patience: As for `write_all`.
+
+    Raises:
+        trio.TooSlowError: There was no progress.
+        trio.BrokenResourceError: The line broke.
+    """
+    await write_all(stream, data, patience)
+    if await half_close(stream):
+        with trio.move_on_after(_LINGER):
+            while await stream.receive_some(64 * 1024):
+                pass
 
 
 async def cut(stream: trio.abc.AsyncResource) -> None:
