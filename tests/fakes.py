@@ -59,9 +59,9 @@ class WholeMessages:
 
     def receive_messages(
         self, data: bytes | bytearray | memoryview, _max_count: float, _max_bytes: float
-    ) -> tuple[list[str | bytes], int]:
+    ) -> tuple[list[str | bytes], int, bool]:
         self.receive_data(data)
-        return [], 0
+        return [], 0, False
 
     def keep(self) -> None:
         pass

@@ -1114,7 +1114,8 @@ def received_at_once(engine: Engine, pieces: Iterable[bytes]) -> list[Event]:
     for piece in pieces:
         buffer[: len(piece)] = piece
         with memoryview(buffer) as view:
-            messages, size = engine.receive_messages(view[: len(piece)], 3, 250)
+            messages, size, whole = engine.receive_messages(view[: len(piece)], 3, 250)
+            assert not (whole and engine.buffered)
             events += map(message_event, messages)
             assert size == sum(map(message_size, messages))
             while engine.buffered:
@@ -1148,18 +1149,19 @@ def test_receive_messages_gives_what_events_would(size: int) -> None:
 def test_receive_messages_stops_at_the_limits_it_is_given() -> None:
     engine = server()
 
-    assert engine.receive_messages(A * 5, 2, inf) == (["a", "a"], 2)
+    assert engine.receive_messages(A * 5, 2, inf) == (["a", "a"], 2, False)
     engine.keep()
     assert list(engine.events()) == [TextMessage(data="a")] * 3
-    assert engine.receive_messages(B * 5, inf, 301)[1] == 600
+    assert engine.receive_messages(B * 5, inf, 301)[1:] == (600, False)
     engine.keep()
     assert len(list(engine.events())) == 3
+    assert engine.receive_messages(A * 5, 5, inf) == (["a"] * 5, 5, True)
 
 
 def test_receive_messages_leaves_what_waits_its_turn() -> None:
     engine = paused(A + B)
 
-    assert engine.receive_messages(C, inf, inf) == ([], 0)
+    assert engine.receive_messages(C, inf, inf) == ([], 0, False)
     engine.keep()
 
     assert list(engine.events()) == [BytesMessage(data=b"b" * 300), TextMessage(data="c")]
@@ -1169,14 +1171,14 @@ def test_receive_messages_takes_nothing_after_the_close() -> None:
     engine = server()
     feed(engine, close_frame())
 
-    assert engine.receive_messages(A, inf, inf) == ([], 0)
+    assert engine.receive_messages(A, inf, inf) == ([], 0, False)
     assert engine.buffered == 0
 
 
 def test_receive_messages_takes_nothing_where_a_message_may_have_no_frame() -> None:
     engine = server(max_fragments=0)
 
-    assert engine.receive_messages(A, inf, inf) == ([], 0)
+    assert engine.receive_messages(A, inf, inf) == ([], 0, False)
     assert code_of(list(engine.events())) == 1009
 
 

@@ -564,7 +564,7 @@ def test_receive_messages_may_cost_as_much_as_the_time_before() -> None:
     data = frame(BINARY, deflated(bytes(STEP // 3)), reserved=RSV1)
 
     for _ in range(10):
-        assert engine.receive_messages(frame(TEXT, b"a") + data, inf, inf) == (["a"], 1)
+        assert engine.receive_messages(frame(TEXT, b"a") + data, inf, inf) == (["a"], 1, False)
         assert len(list(engine.events())) == 1
         engine.keep()
 

@@ -119,9 +119,9 @@ def test_peers_close_one_frame_too_many_waits_for_the_next_step() -> None:
 def test_run_of_messages_in_one_read_is_bounded() -> None:
     engine = engine_with(b"")
 
-    messages, size = engine.receive_messages(MESSAGE * (RUN + 1), inf, inf)
+    messages, size, whole = engine.receive_messages(MESSAGE * (RUN + 1), inf, inf)
 
-    assert (len(messages), size) == (RUN, RUN)
+    assert (len(messages), size, whole) == (RUN, RUN, False)
     assert engine.messages(inf, inf) == ([b"a"], 1)
 
 

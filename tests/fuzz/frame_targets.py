@@ -123,7 +123,8 @@ def _lent(reader: _Reader, piece: bytes) -> None:
     """Give bytes in a buffer that is used for other things afterwards, as the poller does."""
     buffer = bytearray(piece)
     with memoryview(buffer) as view:
-        messages, size = reader.engine.receive_messages(view, 3, 1000)
+        messages, size, whole = reader.engine.receive_messages(view, 3, 1000)
+        assert not (whole and reader.engine.buffered)
         assert (len(messages) <= 3, size) == (True, sum(map(message_size, messages)))
         reader.found.messages += messages
         reader.read_on()

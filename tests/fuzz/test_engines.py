@@ -290,8 +290,9 @@ class EnginePair(RuleBasedStateMachine):
         side, _ = self.pair(name)
         ignored = side.saw_close or side.saw_fault
         before = side.engine.buffered + (0 if ignored else len(piece))
-        run = side.engine.receive_messages(piece, count, inf)
-        self.check_run(name, before, run, count, inf)
+        messages, size, whole = side.engine.receive_messages(piece, count, inf)
+        assert not (whole and side.engine.buffered)
+        self.check_run(name, before, (messages, size), count, inf)
 
     def take_run(self, name: Name, max_count: float, max_bytes: float) -> None:
         side, _ = self.pair(name)

@@ -260,7 +260,7 @@ class Engine:
 
     def receive_messages(
         self, data: memoryview | bytes | bytearray, max_count: float, max_bytes: float
-    ) -> tuple[list[Message], int]:
+    ) -> tuple[list[Message], int, bool]:
         """Take lent bytes and, if nothing waits before them, the run of messages they begin with.
 
         This is `receive_data` and `messages` in one: for most reads there is nothing else to do.
@@ -271,12 +271,12 @@ class Engine:
             max_bytes: As for `messages`.
 
         Returns:
-            As `messages`.
+            As `messages`, and whether these are all of the bytes.
         """
         plain = self._position == len(self._data) and self._assembly is None
         if not plain or self._done or self.state in _PEER_CLOSED or self._max_fragments < 1:
             self.receive_data(data, lent=True)
-            return [], 0
+            return [], 0, False
         messages, end, size = split(
             data,
             0,
@@ -290,11 +290,11 @@ class Engine:
             self._base += end
             self._data = b""
             self._position = 0
-        else:
-            self._data = data
-            self._position = end
-            self.go_on()
-        return messages, size
+            return messages, size, True
+        self._data = data
+        self._position = end
+        self.go_on()
+        return messages, size, False
 
     def messages(self, max_count: float, max_bytes: float) -> tuple[list[Message], int]:
         """Take the run of whole, unfragmented messages that comes next in the stream.

@@ -55,8 +55,8 @@ class EngineLike(Protocol):
     @abstractmethod
     def receive_messages(
         self, data: bytes | bytearray | memoryview, max_count: float, max_bytes: float, /
-    ) -> tuple[list[Message], int]:
-        """Take bytes that were read; return what `messages` would.
+    ) -> tuple[list[Message], int, bool]:
+        """Take bytes that were read; return what `messages` would, and whether that is all.
 
         They may change after the next `keep`, or if nothing of them is buffered. An engine may
         leave all to `events`.

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import trio
 from outcome import Outcome
@@ -117,15 +117,18 @@ class Inbox:
         """Add a message and wake the receiver; after `end` it is dropped."""
         self.extend((message,), message_size(message))
 
-    def extend(self, messages: Sequence[Message], size: int) -> None:
+    def extend(self, messages: Sequence[Message], size: int) -> bool:
         """Add as many messages as there is `room` for, and wake the receiver once.
 
         Args:
             messages: The messages; after `end` they are dropped.
             size: Their bytes; see `message_size`.
+
+        Returns:
+            Whether it is `full` now.
         """
         if self._end is not None:
-            return
+            return self.full
         if self._messages:
             self._messages.extend(messages)
         else:
@@ -137,14 +140,15 @@ class Inbox:
                 self._delivery.message = messages[0]
                 reschedule(self._receiver, self._delivery)
                 if len(messages) == 1:
-                    return
+                    return False
                 size -= message_size(messages[0])
                 messages = messages[1:]
             self._messages = deque(messages)
         self.size += size
-        if len(self._messages) >= self._max_messages or self.size >= self._max_bytes:
+        if full := len(self._messages) >= self._max_messages or self.size >= self._max_bytes:
             self._was_full = True
         self._wake()
+        return full
 
     def end(self, error: Callable[[], Exception], *, discard: bool = False) -> None:
         """Add no more: `receive` hands out what is left and then raises `error()`.
@@ -194,8 +198,9 @@ class Inbox:
             self._receiver = trio.lowlevel.current_task()
             self._woken = False
             self._taken = 0
+            handed_over: Message | None
             try:
-                handed_over = cast("Message | None", await wait_task_rescheduled(self._abort))
+                handed_over = await wait_task_rescheduled(self._abort)
             finally:
                 self._receiver = None
             if handed_over is not None:

@@ -151,11 +151,11 @@ class Link:
         if self._deaf or self.over:
             return True
         engine, inbox = self.engine, self.inbox
-        messages, size = engine.receive_messages(data, *inbox.room)
+        messages, size, all_taken = engine.receive_messages(data, *inbox.room)
         if messages:
             self.received += len(messages)
-            inbox.extend(messages, size)
-            if not (engine.buffered or inbox.full):
+            full = inbox.extend(messages, size)
+            if all_taken and not full:
                 return True
         try:
             return self._parse()

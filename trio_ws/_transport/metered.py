@@ -126,10 +126,10 @@ class MeteredInbox(Inbox):
         self._fill()
         return min(messages, self._items.whole), min(size, self._bytes.whole)
 
-    def extend(self, messages: Sequence[Message], size: int) -> None:
+    def extend(self, messages: Sequence[Message], size: int) -> bool:
         """Add messages, and note what they have used up; see `Inbox.extend`."""
         if self._end is not None:
-            return
+            return self.full
         self._fill()
         if self._excess == "close":
             count, size = self._affordable(messages)
@@ -146,6 +146,7 @@ class MeteredInbox(Inbox):
             delay = max(self._items.delay, self._bytes.delay)
             if delay:
                 self._alarm = current_alarms().at(trio.current_time() + delay, self)
+        return self.full
 
     def _affordable(self, messages: Sequence[Message]) -> tuple[int, int]:
         """Return how many of some messages there are tokens for, and their bytes."""

@@ -136,16 +136,20 @@ class Outgoing:
         Returns:
             At most two buffers, to be written in one go; none when nothing waits.
         """
-        frames = self._take_control() if self._head or self._pongs or self._pings else []
         messages = self._messages
-        if not (frames or self._large) and self.size <= CHUNK:
-            if not messages:
-                return ()
-            if len(messages) == 1:
-                return (cast("bytes", messages.pop()),)
+        if self._head or self._pongs or self._pings:
+            frames = self._take_control()
+        elif len(messages) == 1:
+            # Nearly always.
+            frame = messages.pop()
+            self._large = False
+            return frame if isinstance(frame, tuple) else (frame,)
+        elif not self._large and self.size <= CHUNK:
             data = b"".join(cast("list[bytes]", messages))
             messages.clear()
-            return (data,)
+            return (data,) if data else ()
+        else:
+            frames = []
         size = sum(map(len, frames))
         last: Frame = b""
         count = 0
@@ -177,7 +181,7 @@ class Outgoing:
         """Note that bytes of what was taken have left; wakes a sender when there is room."""
         left = self.size - count
         # What was taken may have been forgotten by `clear` meanwhile.
-        self.size = max(0, left)
+        self.size = left if left > 0 else 0  # noqa: FURB136 - a call takes longer
         if self._lot:
             self._call_next()
 

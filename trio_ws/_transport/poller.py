@@ -221,8 +221,19 @@ class Poller:
             useless: set[int] = set()
             served = 0
             for fd, interest in self._watcher.ready():
-                if not self._serve_one(fd, interest, now):
+                # One that was served before it in this round may have removed it.
+                polled = self._sockets.get(fd)
+                if polled is None:
                     useless.add(fd)
+                    continue
+                try:
+                    if not polled.ready(interest, now):
+                        useless.add(fd)
+                except Exception:
+                    _logger.exception("serving a socket failed; it is not served any more")
+                    # It may have removed itself before it failed.
+                    self._sockets.pop(fd, None)
+                    self._watcher.watch(fd, 0, polled.interest)
                 served += 1
                 if (
                     served == _MAX_SERVED
@@ -238,21 +249,6 @@ class Poller:
                 self._watch_anew()
                 useless.clear()
             self._useless = useless
-
-    def _serve_one(self, fd: int, interest: int, now: float) -> bool:
-        """Tell a socket that it is ready; return whether that was of use to anybody."""
-        # One that was served before it in this round may have removed it.
-        polled = self._sockets.get(fd)
-        if polled is None:
-            return False
-        try:
-            return polled.ready(interest, now)
-        except Exception:
-            _logger.exception("serving a socket failed; it is not served any more")
-            # It may have removed itself before it failed.
-            self._sockets.pop(fd, None)
-            self._watcher.watch(fd, 0, polled.interest)
-            return True
 
     def _watch_anew(self) -> None:
         """Forget what the system still watches, and nobody knows."""
