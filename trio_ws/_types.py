@@ -109,8 +109,12 @@ class Headers(Mapping[str, str]):
     """Every field as a pair of name and value, in order."""
 
     def __init__(self, fields: HeadersLike = ()) -> None:
-        if isinstance(fields, Headers):
-            pairs: Iterable[tuple[str, str]] = fields.fields
+        pairs: Iterable[tuple[str, str]]
+        if isinstance(fields, (tuple, list)):
+            # First, because it is so nearly always, and the others are abstract: slow to deny.
+            pairs = cast("Iterable[tuple[str, str]]", fields)
+        elif isinstance(fields, Headers):
+            pairs = fields.fields
         elif isinstance(fields, Mapping):
             pairs = cast("Mapping[str, str]", fields).items()
         else:

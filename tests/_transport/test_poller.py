@@ -1,4 +1,4 @@
-"""`Poller` serves every ready socket once a round, and lives from the first to the last."""
+"""`Poller` serves every ready socket once a round, and lives as long as it is needed."""
 
 import os
 import socket
@@ -20,6 +20,7 @@ from trio_ws._transport.poller import (
     Poller,
     can_poll,
     current_poller,
+    kept_poller,
 )
 from trio_ws._transport.watchers import READ, WRITE, Watcher
 
@@ -337,6 +338,35 @@ async def test_a_run_has_one_poller_until_its_last_socket_leaves(
     assert second is not None
     assert second is not first
     assert current_poller() is second
+
+
+async def test_a_poller_that_is_kept_stays_without_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
+    served = Served()
+    with kept_poller():
+        poller = current_poller()
+        assert poller is not None
+        with kept_poller():
+            assert current_poller() is poller
+        assert not poller.ended
+        poller.add(1001, served)
+        poller.remove(1001, served)
+        assert current_poller() is poller
+        poller.add(1001, served)
+    # A socket keeps it as well.
+    assert current_poller() is poller
+    poller.remove(1001, served)
+
+    assert poller.ended
+
+
+async def test_no_poller_is_kept_where_there_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIO_WS_NO_POLLER", "1")
+
+    with kept_poller():
+        assert current_poller() is None
 
 
 async def test_there_is_no_poller_when_the_environment_says_so(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_ws
@@ -29,10 +30,13 @@ from trio_ws._errors import (
     HandshakeRejected,
 )
 from trio_ws._protocol.hosts import Hosts
+from trio_ws._transport import poller as poller_module
 from trio_ws._transport.client import connect
 from trio_ws._transport.endpoint import Endpoint
 from trio_ws._transport.handshake import Request
+from trio_ws._transport.poller import Poller, can_poll
 from trio_ws._transport.server import Server, ServerStatistics, serve
+from trio_ws._transport.watchers import Watcher
 from trio_ws._types import Response
 
 needs_unix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets")
@@ -276,6 +280,43 @@ async def test_a_server_listens_on_a_unix_socket(tmp_path: Path, nursery: trio.N
         await client.send("hello")
         assert await client.receive() == "hello"
     assert server.endpoints == (f"unix:{path}",)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.network
+async def test_a_server_keeps_the_poller_between_its_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Poller] = []
+
+    def make(watcher: Watcher) -> Poller:
+        made.append(Poller(watcher))
+        return made[-1]
+
+    monkeypatch.setattr(poller_module, "Poller", make)
+    running = Running(port=0, host="127.0.0.1", hosts="*")
+    async with trio.open_nursery() as servers:
+        server = await running.start(servers)
+        for _ in range(3):
+            async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+                await stream.send_all(handshake())
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+            while server.statistics().streams:
+                await trio.lowlevel.checkpoint()
+        ended = [poller.ended for poller in made]
+        running.scope.cancel()
+
+    assert ended == [False] * can_poll()
+    assert all(poller.ended for poller in made)
+
+
+async def test_a_server_without_sockets_has_no_poller(nursery: trio.Nursery) -> None:
+    before = trio.lowlevel.current_statistics().tasks_living
+    await Running().start(nursery)
+    await wait_all_tasks_blocked()
+
+    # `run`, and what waits for clients.
+    assert trio.lowlevel.current_statistics().tasks_living == before + 3
     nursery.cancel_scope.cancel()
 
 

@@ -16,12 +16,15 @@ from trio_ws._types import escaped
 __all__ = [
     "UNKNOWN",
     "Endpoint",
+    "accepts_sockets",
     "beneath_tls",
     "describe",
     "endpoint_of",
     "is_loopback",
     "listening_at",
 ]
+
+_WITH_TLS = (trio.SSLStream, TlsStream)
 
 _INTERNET = (2, 4)  # how many fields the names of IPv4 and IPv6 sockets have
 
@@ -50,20 +53,31 @@ def endpoint_of(stream: trio.abc.Stream, *, local: bool) -> Endpoint | str:
 
 def beneath_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
     """Return the stream that TLS is spoken over; a stream without TLS as it is."""
-    while isinstance(stream, trio.SSLStream | TlsStream):
+    # To say that it is not one of the others, which are abstract, takes longer.
+    while not isinstance(stream, trio.SocketStream) and isinstance(stream, _WITH_TLS):
         stream = cast("trio.SSLStream[trio.abc.Stream] | TlsStream", stream).transport_stream
     return stream
 
 
 def listening_at(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
     """Return where a listener listens, as `endpoint_of` does."""
-    inner: object = listener
-    while isinstance(inner, trio.SSLListener):
-        inner = cast("trio.SSLListener[trio.abc.Stream]", inner).transport_listener
+    inner = _listener_beneath_tls(listener)
     secure = inner is not listener
     if isinstance(inner, trio.SocketListener):
         return _address(inner.socket, local=True, secure=secure)
     return f"<{type(inner).__name__}>"
+
+
+def accepts_sockets(listener: trio.abc.Listener[trio.abc.Stream]) -> bool:
+    """Tell whether what a listener accepts are sockets, with TLS or without."""
+    return isinstance(_listener_beneath_tls(listener), trio.SocketListener)
+
+
+def _listener_beneath_tls(listener: trio.abc.Listener[trio.abc.Stream]) -> object:
+    inner: object = listener
+    while isinstance(inner, trio.SSLListener):
+        inner = cast("trio.SSLListener[trio.abc.Stream]", inner).transport_listener
+    return inner
 
 
 def _address(sock: trio.socket.SocketType, *, local: bool, secure: bool) -> Endpoint | str:

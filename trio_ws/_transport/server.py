@@ -4,6 +4,7 @@ import errno
 import logging
 import ssl
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import trio
@@ -14,9 +15,10 @@ from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.accepting import Listener, serve_streams
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, describe, listening_at
+from trio_ws._transport.endpoint import Endpoint, accepts_sockets, describe, listening_at
 from trio_ws._transport.handshake import Handler
 from trio_ws._transport.nurseries import lone_errors, open_background
+from trio_ws._transport.poller import kept_poller
 from trio_ws._transport.service import Service
 from trio_ws._transport.start_tls import why_useless
 from trio_ws._transport.streams import cut
@@ -278,7 +280,9 @@ async def serve(
                     listeners = await _listen(port, host)
                 server = Server(service, listeners, limits.max_connections)
                 _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
-                await server._run(task_status)  # noqa: SLF001 - the same module
+                sockets = any(map(accepts_sockets, listeners))
+                with kept_poller() if sockets else nullcontext():
+                    await server._run(task_status)  # noqa: SLF001 - the same module
                 _logger.info("stopped serving")
     except BaseException:
         # Whoever hands listeners over need not ask how far this came; most are closed by now.

@@ -131,6 +131,8 @@ class Service:
         self._addresses = Addresses(limits.max_connections_per_address)
         self._refusing = 0
         self._read_size = int(min(64 * 1024, limits.max_head + 1))
+        # Whether a request that is here already is read without a wait.
+        self._at_once = ssl_context is None and proxies is None and can_poll()
 
     def drain(self) -> None:
         """Refuse opening handshakes from now on, and tell every connection goodbye with 1001."""
@@ -239,9 +241,7 @@ class Service:
 
         A wait and its deadline would cost a seventh of a handshake.
         """
-        if self._ssl_context is not None or self._proxies is not None or not can_poll():
-            return None
-        if not self._enter(visit):
+        if not (self._at_once and self._enter(visit)):
             return None
         data = read_now(stream, self._read_size)
         found = buffer.feed(data) if data else None

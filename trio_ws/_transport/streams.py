@@ -133,7 +133,7 @@ async def cut(stream: trio.abc.AsyncResource) -> None:
     Cancellation:
         It is closed all the same.
     """
-    if isinstance(stream, TlsStream):
+    if not isinstance(stream, trio.SocketStream) and isinstance(stream, TlsStream):
         stream = stream.transport_stream
     try:
         if isinstance(stream, trio.SocketStream):

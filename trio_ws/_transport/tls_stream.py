@@ -148,6 +148,8 @@ def tls_of(stream: trio.abc.Stream) -> TlsFacts | None:
     Raises:
         trio.BrokenResourceError: TLS has failed meanwhile.
     """
+    if isinstance(stream, trio.SocketStream):
+        return None
     if isinstance(stream, TlsStream):
         return stream.facts
     if isinstance(stream, trio.SSLStream):

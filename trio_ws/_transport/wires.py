@@ -26,10 +26,10 @@ def make_wire(
         client: Whether this side is the client.
     """
     write_timeout, close_timeout = limits.write_timeout, limits.close_timeout
-    if isinstance(stream, trio.SocketStream | TlsStream):
+    if isinstance(stream, (trio.SocketStream, TlsStream)):
         poller = current_poller()
-        if poller is not None and isinstance(stream, TlsStream):
-            return TlsWire(
+        if poller is not None and isinstance(stream, trio.SocketStream):
+            return SocketWire(
                 stream,
                 outgoing,
                 owner,
@@ -38,8 +38,8 @@ def make_wire(
                 write_timeout=write_timeout,
                 close_timeout=close_timeout,
             )
-        if poller is not None and isinstance(stream, trio.SocketStream):
-            return SocketWire(
+        if poller is not None and isinstance(stream, TlsStream):
+            return TlsWire(
                 stream,
                 outgoing,
                 owner,
