@@ -15,6 +15,8 @@ from benchmarks.peers import Peer
 from benchmarks.processes import BenchError, Running, running
 from benchmarks.works import Unit, Work
 
+_ENOUGH = 10  # of so many connections one message has to come back, or it is no measurement
+
 Progress = Callable[[str], None]
 """Is told of each measurement, before it."""
 
@@ -166,9 +168,23 @@ async def _measure(
                 sample = await generator.drive(load, server.port, server.pid, raw=peer.raw)
             except BenchError as error:
                 raise await _explain(error, server, "server") from error
-    if work.unit is not Unit.MEMORY and not sample.messages:
-        raise BenchError(f"no message came back within {load.seconds:g} seconds")
+    if work.unit is not Unit.MEMORY:
+        check_count(sample, load)
     return sample
+
+
+def check_count(sample: Sample, load: Load) -> None:
+    """See that enough came back for an average.
+
+    A server that is fair to all its connections may be done with the large messages of all of them
+    at once, and have worked for that longer than it is measured.
+
+    Raises:
+        BenchError: It was not.
+    """
+    if sample.messages * _ENOUGH < load.connections or not sample.messages:
+        count = f"{sample.messages} messages" if sample.messages else "no message"
+        raise BenchError(f"{count} came back within {load.seconds:g} seconds, too few to count")
 
 
 async def _measure_client(load: Load, peer: Peer, generator: Generator) -> Sample:

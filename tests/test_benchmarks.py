@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.generator import Generator, Load
+from benchmarks.generator import Generator, Load, Sample
 from benchmarks.peers import PEERS, REFERENCE, Peer
 from benchmarks.processes import BenchError
 from benchmarks.report import Report
-from benchmarks.runner import Result, count, refusal, run
+from benchmarks.runner import Result, check_count, count, refusal, run
 from benchmarks.works import Unit, Work, curves, full, quick
 
 pytestmark = pytest.mark.network
@@ -79,6 +79,25 @@ async def test_a_peer_that_does_not_start_is_named_with_the_reason(compiled: Gen
 
     assert "No module named" in results[ECHO.name]["broken"].failures[0]
     assert results[ECHO.name][FLOOR.name].samples
+
+
+@pytest.mark.parametrize(
+    ("messages", "connections", "error"),
+    [(0, 1, "no message"), (1, 10, None), (1, 11, "1 messages"), (9, 91, "9 messages")],
+)
+def test_a_few_messages_of_many_connections_are_no_measurement(
+    messages: int, connections: int, error: str | None
+) -> None:
+    sample = Sample(
+        messages=messages, seconds=0.5, cpu=0.5, own_cpu=0.1, p50=0.1, p99=0.2, memory=0
+    )
+    load = Load(connections=connections, seconds=0.5)
+
+    if error is None:
+        check_count(sample, load)
+    else:
+        with pytest.raises(BenchError, match=f"^{error} came back within 0.5 seconds, too few"):
+            check_count(sample, load)
 
 
 async def test_a_wrong_echo_is_no_measurement(compiled: Generator) -> None:

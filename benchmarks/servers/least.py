@@ -25,7 +25,7 @@ _early: dict[int, list[str | bytes]] = {}  # messages of those that are still wr
 
 async def poll() -> NoReturn:
     """Read what is ready, and hand each task its messages."""
-    buffer = bytearray(128 * 1024)
+    buffer = bytearray(256 * 1024)
     view = memoryview(buffer)
     rests: dict[int, bytes] = {}
     while True:

@@ -1,9 +1,10 @@
 """The engine: bytes in, events out, and events in, bytes out."""
 
 import array
+import codecs
 import itertools
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Any
 
@@ -25,7 +26,7 @@ from wsproto.utilities import LocalProtocolError
 from tests.fakes import raw_frame
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.frames import Frame, read_header
-from trio_ws._protocol.masking import mask_in_place
+from trio_ws._protocol.masking import mask, mask_in_place
 from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message
 
@@ -1011,17 +1012,38 @@ def test_trickle_of_a_large_frame_costs_no_look_at_its_header(parsed: list[int])
     assert events == [BytesMessage(data=bytes(1000))]
 
 
-def test_trickle_decodes_no_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("opcode", "name", "function"), [(TEXT, "mask", mask), (BINARY, "mask_in_place", mask_in_place)]
+)
+def test_trickle_unmasks_no_byte_twice(
+    opcode: int, name: str, function: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
 
-    def counting(data: memoryview, key: bytes, offset: int = 0) -> None:
+    def counting(data: memoryview, key: bytes, offset: int = 0) -> object:
         sizes.append(len(data))
-        mask_in_place(data, key, offset)
+        return function(data, key, offset)
 
-    monkeypatch.setattr("trio_ws._protocol.assembly.mask_in_place", counting)
-    feed(server(), *one_by_one(frame(TEXT, b"x" * 1000)))
+    monkeypatch.setattr(f"trio_ws._protocol.assembly.{name}", counting)
+    feed(server(), *one_by_one(frame(opcode, b"x" * 1000)))
 
     assert sum(sizes) == 1000
+
+
+def test_text_that_arrives_in_pieces_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Counting(codecs.getincrementaldecoder("utf-8")):  # type: ignore[misc]
+        def decode(self, data: memoryview, final: bool = False) -> str:
+            sizes.append(len(data))
+            return str(super().decode(data, final))
+
+    monkeypatch.setattr("trio_ws._protocol.assembly._Utf8Decoder", Counting)
+    text = "olá \U0001f600" * 1000
+    data = frame(TEXT, text.encode())
+
+    assert feed(server(), data[:100], data[100:5000], data[5000:]) == [TextMessage(data=text)]
+    assert sum(sizes) == len(text.encode())
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 100, 105, 106, 112])

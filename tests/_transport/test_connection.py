@@ -1,7 +1,9 @@
 """`Connection` is a Trio channel and a trio-websocket connection, on either engine."""
 
 import inspect
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -12,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
 from tests._transport.fakes import (
+    NO_KEEPALIVE,
     EngineType,
     RawPeer,
     Steps,
@@ -20,11 +23,14 @@ from tests._transport.fakes import (
     open_near,
     open_pair,
 )
+from tests._transport.socket_benches import needs_watcher
 from trio_ws._config import Limits
 from trio_ws._errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from trio_ws._protocol.frames import implementation
 from trio_ws._transport.connection import PRIVATE_NAMES, Connection, ConnectionStatistics
 from trio_ws._transport.endpoint import Endpoint, describe
+from trio_ws._transport.lifetime import Opened
+from trio_ws._transport.nurseries import open_background
 from trio_ws._types import Message, Sendable
 from trio_ws.testing import stream_pair
 
@@ -660,12 +666,13 @@ async def test_repr_works_before_the_connection_is_started() -> None:
     assert repr(make_connection(stream)) == "<Connection client /chat [::1]:8080 open>"
 
 
+def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
+    here, there = trio.socket.socketpair()
+    return trio.SocketStream(here), trio.SocketStream(there)
+
+
 @pytest.mark.network
 async def test_connections_talk_and_close_over_real_sockets(engine_type: EngineType) -> None:
-    def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
-        here, there = trio.socket.socketpair()
-        return trio.SocketStream(here), trio.SocketStream(there)
-
     async with open_pair(engine_type, streams=sockets) as (client, server):
         await client.send("x" * 1_000_000)
         await server.send(await server.receive())
@@ -674,3 +681,62 @@ async def test_connections_talk_and_close_over_real_sockets(engine_type: EngineT
 
     assert echoed == "x" * 1_000_000
     assert (server.close_code, server.close_reason) == (4000, "bye")
+
+
+@needs_watcher
+@pytest.mark.network
+async def test_what_is_above_the_mark_is_written_at_once_but_not_for_ever(
+    engine_type: EngineType,
+) -> None:
+    async with open_pair(engine_type, limits=SMALL, streams=sockets) as (client, server):
+        with Steps() as steps:
+            waiting: list[int] = []
+            gave_way: list[int] = []
+            for _ in range(5):
+                await client.send(bytes(200))
+                waiting.append(client.statistics().outgoing_bytes)
+                gave_way.append(steps.count)
+        received = [len(await server.receive()) for _ in range(5)]
+
+    # Each writes what the one before it has queued; four that have to, and others have a turn.
+    assert gave_way == [0, 0, 0, 0, 1]
+    assert max(waiting) == 200 + 8
+    assert received == [200] * 5
+
+
+@needs_watcher
+@pytest.mark.network
+async def test_who_could_write_at_once_does_not_overtake_who_waits(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    here, there = socket.socketpair()
+    there.setblocking(False)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(here))
+    near = make_connection(stream, engine_type, client=False, limits=SMALL)
+
+    def drain() -> bytes:
+        data = bytearray()
+        with suppress(BlockingIOError):
+            while True:
+                data += there.recv(1024 * 1024)
+        return bytes(data)
+
+    with there:
+        async with open_background() as background, Opened(near, background, NO_KEEPALIVE):
+            # More than the system takes at once, and less than it takes twice.
+            size = 8
+            while not near.statistics().outgoing_bytes:
+                await near.send(bytes(size))
+                size *= 2
+                await wait_all_tasks_blocked()
+            nursery.start_soon(near.send, "first")
+            await wait_all_tasks_blocked()
+            received = drain()
+            # The system has room now, and nobody was told yet.
+            nursery.start_soon(near.send, "second")
+            await wait_all_tasks_blocked()
+            while b"second" not in received:
+                received += drain()
+                await wait_all_tasks_blocked()
+
+    assert received.index(b"first") < received.index(b"second")

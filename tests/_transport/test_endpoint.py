@@ -17,6 +17,7 @@ from trio_ws._transport.endpoint import (
     describe,
     endpoint_of,
     is_loopback,
+    is_socket,
     listening_at,
 )
 from trio_ws._transport.tls import TlsSession
@@ -158,6 +159,16 @@ async def test_a_tls_listener_listens_at_a_secure_endpoint() -> None:
         where = listening_at(trio.SSLListener(listener, context))
 
     assert fields_of(where)[2] is True
+
+
+@pytest.mark.network
+async def test_a_listener_is_a_socket_with_tls_and_without() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        secure = trio.SSLListener(listener, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        listeners = (listener, secure, OtherListener())
+
+        assert list(map(is_socket, listeners)) == [True, True, False]
 
 
 @pytest.mark.network

@@ -1,7 +1,9 @@
 """`Poller` serves every ready socket once a round, and lives as long as it is needed."""
 
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Callable, Iterable
 from tempfile import TemporaryFile
 from types import SimpleNamespace
@@ -359,6 +361,61 @@ async def test_a_poller_that_is_kept_stays_without_sockets(
     assert current_poller() is poller
     poller.remove(1001, served)
 
+    assert poller.ended
+
+
+async def test_an_idle_poller_keeps_no_socket_that_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    poller.keep()
+    served = [Served() for _ in range(3)]
+    left = [weakref.ref(each) for each in served]
+    for fd, each in enumerate(served):
+        poller.add(1001 + fd, each)
+        poller.flush_soon(each)
+    watcher.ring(*((1001 + fd, READ) for fd in range(3)))
+    await wait_all_tasks_blocked()
+    seen = [(len(each.readies), each.flushes) for each in served]
+    for fd, each in enumerate(served):
+        poller.remove(1001 + fd, each)
+    del served, each
+    gc.collect()
+
+    assert seen == [(1, 1)] * 3
+    assert [ref() for ref in left] == [None] * 3
+    poller.let_go()
+
+
+def test_a_kept_poller_serves_those_who_come_at_the_end_of_a_run(
+    autojump_clock: MockClock,
+) -> None:
+    served = Served()
+    watcher = SpyWatcher()
+
+    async def come_late(poller: Poller) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+                poller.add(1001, served)
+                watcher.ring((1001, READ))
+                await trio.sleep(1)
+                poller.remove(1001, served)
+                poller.let_go()
+
+    async def main() -> Poller:
+        poller = Poller(watcher)
+        poller.keep()
+        trio.lowlevel.spawn_system_task(come_late, poller)
+        await wait_all_tasks_blocked()
+        return poller
+
+    poller = trio.run(main, clock=autojump_clock)
+
+    assert served.readies
     assert poller.ended
 
 

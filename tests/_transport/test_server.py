@@ -294,7 +294,8 @@ async def test_a_server_keeps_the_poller_between_its_connections(
         return made[-1]
 
     monkeypatch.setattr(poller_module, "Poller", make)
-    running = Running(port=0, host="127.0.0.1", hosts="*")
+    listeners = [MemoryListener(), *await trio.open_tcp_listeners(0, host="127.0.0.1")]
+    running = Running(listeners=listeners, hosts="*")
     async with trio.open_nursery() as servers:
         server = await running.start(servers)
         for _ in range(3):
@@ -315,7 +316,7 @@ async def test_a_server_without_sockets_has_no_poller(nursery: trio.Nursery) -> 
     await Running().start(nursery)
     await wait_all_tasks_blocked()
 
-    # `run`, and what waits for clients.
+    # `run`, what holds the tasks of connections, and what waits for clients.
     assert trio.lowlevel.current_statistics().tasks_living == before + 3
     nursery.cancel_scope.cancel()
 

@@ -1,11 +1,11 @@
 """`Assembly`: a message whose frames are still arriving, or being inflated."""
 
 import codecs
-from io import BytesIO
+from io import BytesIO, StringIO
 
 from trio_ws._protocol.deflate import PIECE, TAIL, Inflater
 from trio_ws._protocol.frames import TEXT, FrameError
-from trio_ws._protocol.masking import mask_in_place
+from trio_ws._protocol.masking import mask, mask_in_place
 from trio_ws._types import Message
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
@@ -40,11 +40,10 @@ class Assembly:
         "_key",
         "_max_fragments",
         "_max_message",
-        "_opcode",
         "_padded",
         "_size",
         "_taken",
-        "_utf8",
+        "_text",
         "_wire_size",
         "in_frame",
         "missing",
@@ -59,14 +58,13 @@ class Assembly:
         max_fragments: float,
         inflater: Inflater | None = None,
     ) -> None:
-        self._opcode = opcode
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._inflater = inflater
         # One growing buffer, not a list of pieces: a peer that sends byte by byte must not make
         # the bookkeeping larger than the message. This kind hands its content out without a copy.
         self._content = BytesIO()
-        self._utf8 = _Utf8Decoder() if opcode == TEXT else None
+        self._text = _Text() if opcode == TEXT else None
         self._size = self._wire_size = 0
         self._fragments = 0
         # The frame whose payload is arriving: its mask, and bytes taken so far.
@@ -145,17 +143,22 @@ class Assembly:
         if self._inflater is not None:
             return self._inflate(self._inflater, data, position)
         end = min(position + self.missing, len(data))
-        with memoryview(data) as view:
-            self._content.write(view[position:end])
-        with self._content.getbuffer() as content, content[self._size :] as piece:
-            if self._key:
-                mask_in_place(piece, self._key, self._taken)
-            count = end - position
-            self._taken += count
-            self.missing -= count
-            self._size += count
-            self._end_frame_if_done()
-            self._check_utf8(piece)
+        count = end - position
+        offset = self._taken
+        self._taken += count
+        self.missing -= count
+        with memoryview(data) as view, view[position:end] as piece:
+            if self._text is not None:
+                self._end_frame_if_done()
+                plain = mask(piece, self._key, offset) if self._key else piece
+                self._text.add(plain, final=self.whole)
+            else:
+                self._content.write(piece)
+                self._end_frame_if_done()
+        if self._text is None and self._key:
+            with self._content.getbuffer() as content, content[self._size :] as masked:
+                mask_in_place(masked, self._key, offset)
+        self._size += count
         return end
 
     def _inflate(
@@ -186,26 +189,47 @@ class Assembly:
                 break
         if self.whole:
             inflater.end_message()
-            self._check_utf8(b"")
+            if self._text is not None:
+                self._text.add(b"", final=True)
         return position
 
     def _keep(self, output: bytes) -> None:
         if len(output) > self._max_message - self._size:
             raise _too_large(self._max_message)
         self._size += len(output)
-        self._content.write(output)
-        self._check_utf8(output)
+        if self._text is not None:
+            self._text.add(output, final=False)
+        else:
+            self._content.write(output)
 
     def _end_frame_if_done(self) -> None:
         self.in_frame = self.missing > 0
         self.whole = self._fin and not self.in_frame
 
-    def _check_utf8(self, piece: bytes | memoryview) -> None:
-        """Refuse invalid text as soon as its bad byte is here (RFC 6455 §8.1)."""
-        if self._utf8 is None:
-            return
+    def message(self) -> Message:
+        """Return the message, once it is `whole`."""
+        return self._content.getvalue() if self._text is None else self._text.whole()
+
+
+class _Text:
+    """Text that is decoded as it arrives, so that no byte of it is gone through twice."""
+
+    __slots__ = ("_content", "_utf8")
+
+    def __init__(self) -> None:
+        # Like a `BytesIO` it is one buffer, handed out without a copy.
+        self._content = StringIO()
+        self._utf8 = _Utf8Decoder()
+
+    def add(self, piece: bytes | memoryview, *, final: bool) -> None:
+        """Add what has arrived.
+
+        Raises:
+            FrameError: 1007: it is not valid UTF-8. That is found as soon as the bad byte is here
+                (RFC 6455 §8.1).
+        """
         try:
-            self._utf8.decode(piece, self.whole)
+            self._content.write(self._utf8.decode(piece, final))
         except UnicodeDecodeError:
             raise FrameError(1007, "text is not valid UTF-8") from None
         waiting, _ = self._utf8.getstate()
@@ -213,10 +237,9 @@ class Assembly:
             # Half a surrogate: Python waits for its third byte before it refuses it.
             raise FrameError(1007, "text is not valid UTF-8")
 
-    def message(self) -> Message:
-        """Return the message, once it is `whole`."""
-        content = self._content.getvalue()
-        return content.decode() if self._opcode == TEXT else content
+    def whole(self) -> str:
+        """Return all of it."""
+        return self._content.getvalue()
 
 
 def check_frame(

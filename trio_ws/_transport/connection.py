@@ -46,6 +46,8 @@ PRIVATE_NAMES = (
 
 _GIVE_WAY = 32  # messages sent in a row before other tasks get a turn
 
+_GIVE_WAY_FLUSHED = 7  # as how many more one counts that had to have the queue written first
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionStatistics:
@@ -222,7 +224,8 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
 
         ``str`` goes out as a text message, anything else as a binary one. Blocks while more than
         `Limits.outgoing_bytes` wait to be written; that is the back-pressure. Checks for
-        cancellation every time; gives way to other tasks when it blocks, and every 32 messages.
+        cancellation every time; gives way to other tasks when it blocks, and every 32 messages, or
+        every 4 in front of which so much had to be written.
 
         Args:
             value: The whole message.
@@ -241,6 +244,10 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         await checkpoint_if_cancelled()
         link = self._link
+        if link.outgoing.crowded:
+            # Much is written at once, for as long as the system takes it: a wait would cost more.
+            link.wire.flush()
+            self._unyielded += _GIVE_WAY_FLUSHED
         if link.outgoing.crowded:
             await self._send_when_there_is_room(value, compress)
         elif link.closure is not None:

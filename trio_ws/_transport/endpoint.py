@@ -16,11 +16,11 @@ from trio_ws._types import escaped
 __all__ = [
     "UNKNOWN",
     "Endpoint",
-    "accepts_sockets",
     "beneath_tls",
     "describe",
     "endpoint_of",
     "is_loopback",
+    "is_socket",
     "listening_at",
 ]
 
@@ -68,8 +68,8 @@ def listening_at(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str
     return f"<{type(inner).__name__}>"
 
 
-def accepts_sockets(listener: trio.abc.Listener[trio.abc.Stream]) -> bool:
-    """Tell whether what a listener accepts are sockets, with TLS or without."""
+def is_socket(listener: trio.abc.Listener[trio.abc.Stream]) -> bool:
+    """Tell whether a listener is a socket, with TLS over it or without."""
     return isinstance(_listener_beneath_tls(listener), trio.SocketListener)
 
 

@@ -56,7 +56,7 @@ class EngineLike(Protocol):
     def receive_messages(
         self, data: bytes | bytearray | memoryview, max_count: float, max_bytes: float, /
     ) -> tuple[list[Message], int, bool]:
-        """Take bytes that were read; return what `messages` would, and whether that is all.
+        """Take bytes that were read; return what `messages` would, and whether these were all.
 
         They may change after the next `keep`, or if nothing of them is buffered. An engine may
         leave all to `events`.

@@ -115,20 +115,19 @@ class Inbox:
 
     def put(self, message: Message) -> None:
         """Add a message and wake the receiver; after `end` it is dropped."""
-        self.extend((message,), message_size(message))
+        # One that is handed over at once is not counted, and to count text takes encoding it.
+        waits = self._receiver is None or self._woken or self._messages is not None
+        self.extend((message,), message_size(message) if waits else 0)
 
-    def extend(self, messages: Sequence[Message], size: int) -> bool:
+    def extend(self, messages: Sequence[Message], size: int) -> None:
         """Add as many messages as there is `room` for, and wake the receiver once.
 
         Args:
             messages: The messages; after `end` they are dropped.
             size: Their bytes; see `message_size`.
-
-        Returns:
-            Whether it is `full` now.
         """
         if self._end is not None:
-            return self.full
+            return
         if self._messages:
             self._messages.extend(messages)
         else:
@@ -140,15 +139,14 @@ class Inbox:
                 self._delivery.message = messages[0]
                 reschedule(self._receiver, self._delivery)
                 if len(messages) == 1:
-                    return False
+                    return
                 size -= message_size(messages[0])
                 messages = messages[1:]
             self._messages = deque(messages)
         self.size += size
-        if full := len(self._messages) >= self._max_messages or self.size >= self._max_bytes:
+        if len(self._messages) >= self._max_messages or self.size >= self._max_bytes:
             self._was_full = True
         self._wake()
-        return full
 
     def end(self, error: Callable[[], Exception], *, discard: bool = False) -> None:
         """Add no more: `receive` hands out what is left and then raises `error()`.

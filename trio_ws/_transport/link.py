@@ -154,8 +154,8 @@ class Link:
         messages, size, all_taken = engine.receive_messages(data, *inbox.room)
         if messages:
             self.received += len(messages)
-            full = inbox.extend(messages, size)
-            if all_taken and not full:
+            inbox.extend(messages, size)
+            if all_taken:
                 return True
         try:
             return self._parse()

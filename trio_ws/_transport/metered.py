@@ -126,10 +126,14 @@ class MeteredInbox(Inbox):
         self._fill()
         return min(messages, self._items.whole), min(size, self._bytes.whole)
 
-    def extend(self, messages: Sequence[Message], size: int) -> bool:
+    def put(self, message: Message) -> None:
+        """Add a message, and note what it has used up; see `Inbox.put`."""
+        self.extend((message,), message_size(message))
+
+    def extend(self, messages: Sequence[Message], size: int) -> None:
         """Add messages, and note what they have used up; see `Inbox.extend`."""
         if self._end is not None:
-            return self.full
+            return
         self._fill()
         if self._excess == "close":
             count, size = self._affordable(messages)
@@ -146,7 +150,6 @@ class MeteredInbox(Inbox):
             delay = max(self._items.delay, self._bytes.delay)
             if delay:
                 self._alarm = current_alarms().at(trio.current_time() + delay, self)
-        return self.full
 
     def _affordable(self, messages: Sequence[Message]) -> tuple[int, int]:
         """Return how many of some messages there are tokens for, and their bytes."""

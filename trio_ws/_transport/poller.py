@@ -33,7 +33,9 @@ import trio
 from trio_ws._protocol.frames import forget_message
 from trio_ws._transport.watchers import Watcher, can_watch, make_watcher
 
-READ_SIZE = 128 * 1024  # bytes of one read: a message of 64 KiB is within one
+READ_SIZE = 256 * 1024
+"""Bytes of one read. Three messages of 64 KiB are within it, and a read costs all tasks a turn;
+twice as many would leave less of the processor's cache to what is made of them."""
 
 LARGE_READ = 1024 * 1024
 """Bytes of one read while a large frame arrives: a message of the largest size that is allowed by
@@ -121,7 +123,10 @@ class Poller:
 
     @trio.lowlevel.enable_ki_protection
     def remove(self, fd: int, polled: Polled) -> None:
-        """Forget a socket, before its descriptor is closed; with the last one the tasks end."""
+        """Forget a socket, before its descriptor is closed.
+
+        With the last one the tasks end, unless somebody has asked to `keep` them.
+        """
         if self._sockets.get(fd) is polled:
             del self._sockets[fd]
         self._end_if_unneeded()
@@ -223,7 +228,7 @@ class Poller:
         try:
             await trio.sleep_forever()
         finally:
-            if self._sockets:
+            if self._sockets or self._keepers:
                 self._serving.deadline = trio.current_time() + _GRACE
             else:
                 self._serving.cancel()
@@ -237,6 +242,7 @@ class Poller:
             began = perf_counter()
             useless: set[int] = set()
             served = 0
+            polled: Polled | None
             for fd, interest in self._watcher.ready():
                 # One that was served before it in this round may have removed it.
                 polled = self._sockets.get(fd)
@@ -261,6 +267,8 @@ class Poller:
                     await trio.lowlevel.checkpoint()
                     now = trio.current_time()
                     began = perf_counter()
+            # Waiting for the next one may take long, and nothing is to be kept from going away.
+            polled = None
             self._read_in_round = 0
             if useless & self._useless:
                 self._watch_anew()
@@ -292,11 +300,15 @@ class Poller:
             del self._unwritten[:_MAX_FLUSHES]
             # Whatever was sent to many in this tick has been sent by now.
             forget_message()
+            polled: Polled | None
             for polled in unwritten:
                 try:
                     polled.flush()
                 except Exception:
                     _logger.exception("writing to a socket failed")
+            # As in `_poll`.
+            polled = None
+            unwritten.clear()
             if self._unwritten:
                 # A large backlog is written in rounds, between those of all other tasks.
                 await trio.lowlevel.checkpoint()

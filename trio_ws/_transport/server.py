@@ -15,7 +15,7 @@ from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.accepting import Listener, serve_streams
 from trio_ws._transport.connection import Connection
-from trio_ws._transport.endpoint import Endpoint, accepts_sockets, describe, listening_at
+from trio_ws._transport.endpoint import Endpoint, describe, is_socket, listening_at
 from trio_ws._transport.handshake import Handler
 from trio_ws._transport.nurseries import lone_errors, open_background
 from trio_ws._transport.poller import kept_poller
@@ -280,7 +280,7 @@ async def serve(
                     listeners = await _listen(port, host)
                 server = Server(service, listeners, limits.max_connections)
                 _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
-                sockets = any(map(accepts_sockets, listeners))
+                sockets = any(map(is_socket, listeners))
                 with kept_poller() if sockets else nullcontext():
                     await server._run(task_status)  # noqa: SLF001 - the same module
                 _logger.info("stopped serving")

@@ -166,18 +166,6 @@ class SocketWire(Wire):
             # Whoever has just received a message is not to be blamed for that.
             self._end_reading(_broken(error))
 
-    def write_soon(self) -> None:
-        """Have what waits written, after every task of this tick has had its step."""
-        # As it is in `Wire`, with one call less for every message.
-        outgoing = self._outgoing
-        if (
-            not self._writing
-            and self._nursery is not None
-            and (outgoing.size or not outgoing.empty)
-        ):
-            self._writing = True
-            self._poller.flush_soon(self)
-
     def _start_writing(self) -> None:
         self._poller.flush_soon(self)
 

@@ -29,7 +29,7 @@ PIECE = 16 * 1024
 RECORDS = 64
 """Records of one connection that are taken before others get their turn. One that changes keys
 takes 20 microseconds, twice that if it wants to be answered, and one with a little data a few. A
-read of 128 KiB could have thousands; of full ones it has eight."""
+read of 256 KiB could have thousands; of full ones it has sixteen."""
 
 _HEADER = 5  # bytes that a record begins with (RFC 8446 §5.1); the last two are its length
 

@@ -176,6 +176,9 @@ class Wire(ABC):
             self._writing = True
             self._start_writing()
 
+    def flush(self) -> None:  # noqa: B027 - nothing is what one does that cannot
+        """Write what waits now, as far as that needs no wait; not every kind can."""
+
     def _writing_ended(self) -> None:
         self._writing = False
         if self._closing is not None:
