@@ -101,6 +101,7 @@ def test_headers_of_headers_keep_every_field() -> None:
     headers = Headers([("A", "1"), ("a", "3")])
 
     assert Headers(headers).fields == (("A", "1"), ("a", "3"))
+    assert Headers(iter(headers.fields)) == headers
 
 
 def test_missing_header_is_a_key_error() -> None:

@@ -275,13 +275,14 @@ async def serve(
                         "shared beforehand; has it a certificate? load_cert_chain() loads one",
                         why,
                     )
-                if listeners is None:
-                    assert port is not None
-                    listeners = await _listen(port, host)
-                server = Server(service, listeners, limits.max_connections)
-                _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
-                sockets = any(map(is_socket, listeners))
+                sockets = listeners is None or any(map(is_socket, listeners))
+                # Before it listens, so that its tasks are there when it does.
                 with kept_poller() if sockets else nullcontext():
+                    if listeners is None:
+                        assert port is not None
+                        listeners = await _listen(port, host)
+                    server = Server(service, listeners, limits.max_connections)
+                    _logger.info("serving on %s", ", ".join(map(describe, server.endpoints)))
                     await server._run(task_status)  # noqa: SLF001 - the same module
                 _logger.info("stopped serving")
     except BaseException:
