@@ -183,8 +183,8 @@ def check_count(sample: Sample, load: Load) -> None:
         BenchError: It was not.
     """
     if sample.messages * _ENOUGH < load.connections or not sample.messages:
-        count = f"{sample.messages} messages" if sample.messages else "no message"
-        raise BenchError(f"{count} came back within {load.seconds:g} seconds, too few to count")
+        within = f"within {load.seconds:g} seconds"
+        raise BenchError(f"too few messages came back {within} for an average: {sample.messages}")
 
 
 async def _measure_client(load: Load, peer: Peer, generator: Generator) -> Sample:

@@ -686,8 +686,9 @@ async def test_connections_talk_and_close_over_real_sockets(engine_type: EngineT
 @needs_watcher
 @pytest.mark.network
 async def test_what_is_above_the_mark_is_written_at_once_but_not_for_ever(
-    engine_type: EngineType,
+    engine_type: EngineType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
     async with open_pair(engine_type, limits=SMALL, streams=sockets) as (client, server):
         with Steps() as steps:
             waiting: list[int] = []
@@ -707,8 +708,9 @@ async def test_what_is_above_the_mark_is_written_at_once_but_not_for_ever(
 @needs_watcher
 @pytest.mark.network
 async def test_who_could_write_at_once_does_not_overtake_who_waits(
-    engine_type: EngineType, nursery: trio.Nursery
+    engine_type: EngineType, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
     here, there = socket.socketpair()
     there.setblocking(False)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(here))
@@ -740,3 +742,30 @@ async def test_who_could_write_at_once_does_not_overtake_who_waits(
                 await wait_all_tasks_blocked()
 
     assert received.index(b"first") < received.index(b"second")
+
+
+@needs_watcher
+@pytest.mark.network
+async def test_sender_that_writes_itself_learns_of_a_reset_like_any_other(
+    engine_type: EngineType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRIO_WS_NO_POLLER", raising=False)
+    here, there = socket.socketpair()
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(here))
+    near = make_connection(stream, engine_type, client=False, limits=SMALL)
+    async with open_background() as background, Opened(near, background, NO_KEEPALIVE):
+        await near.send(bytes(200))
+        await wait_all_tasks_blocked()
+        # With something unread it is a reset.
+        there.close()
+
+        async def send_on() -> None:
+            for _ in range(1000):
+                await near.send(bytes(200))
+
+        with pytest.raises(ConnectionClosedError) as caught:
+            await send_on()
+
+    assert caught.value.code == 1006
+    assert near.statistics().messages_sent < 100
+    assert near.statistics().outgoing_bytes == 0

@@ -2,6 +2,7 @@
 
 import codecs
 from io import BytesIO, StringIO
+from typing import Protocol
 
 from trio_ws._protocol.deflate import PIECE, TAIL, Inflater
 from trio_ws._protocol.frames import TEXT, FrameError
@@ -43,7 +44,6 @@ class Assembly:
         "_padded",
         "_size",
         "_taken",
-        "_text",
         "_wire_size",
         "in_frame",
         "missing",
@@ -61,10 +61,7 @@ class Assembly:
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._inflater = inflater
-        # One growing buffer, not a list of pieces: a peer that sends byte by byte must not make
-        # the bookkeeping larger than the message. This kind hands its content out without a copy.
-        self._content = BytesIO()
-        self._text = _Text() if opcode == TEXT else None
+        self._content = _Text() if opcode == TEXT else _Binary()
         self._size = self._wire_size = 0
         self._fragments = 0
         # The frame whose payload is arriving: its mask, and bytes taken so far.
@@ -147,18 +144,10 @@ class Assembly:
         offset = self._taken
         self._taken += count
         self.missing -= count
-        with memoryview(data) as view, view[position:end] as piece:
-            if self._text is not None:
-                self._end_frame_if_done()
-                plain = mask(piece, self._key, offset) if self._key else piece
-                self._text.add(plain, final=self.whole)
-            else:
-                self._content.write(piece)
-                self._end_frame_if_done()
-        if self._text is None and self._key:
-            with self._content.getbuffer() as content, content[self._size :] as masked:
-                mask_in_place(masked, self._key, offset)
         self._size += count
+        self._end_frame_if_done()
+        with memoryview(data) as view, view[position:end] as piece:
+            self._content.add(piece, self._key, offset, final=self.whole)
         return end
 
     def _inflate(
@@ -189,18 +178,14 @@ class Assembly:
                 break
         if self.whole:
             inflater.end_message()
-            if self._text is not None:
-                self._text.add(b"", final=True)
+            self._content.add(b"", final=True)
         return position
 
     def _keep(self, output: bytes) -> None:
         if len(output) > self._max_message - self._size:
             raise _too_large(self._max_message)
         self._size += len(output)
-        if self._text is not None:
-            self._text.add(output, final=False)
-        else:
-            self._content.write(output)
+        self._content.add(output, final=False)
 
     def _end_frame_if_done(self) -> None:
         self.in_frame = self.missing > 0
@@ -208,28 +193,76 @@ class Assembly:
 
     def message(self) -> Message:
         """Return the message, once it is `whole`."""
-        return self._content.getvalue() if self._text is None else self._text.whole()
+        return self._content.whole()
 
 
-class _Text:
-    """Text that is decoded as it arrives, so that no byte of it is gone through twice."""
+class _Content(Protocol):
+    """What has arrived of a message.
+
+    It is one growing buffer, not a list of pieces: a peer that sends byte by byte must not make the
+    bookkeeping larger than the message. What is whole is handed out without a copy.
+    """
+
+    def add(
+        self, piece: bytes | memoryview, key: bytes = b"", offset: int = 0, *, final: bool
+    ) -> None:
+        """Add what has arrived.
+
+        Args:
+            piece: The bytes.
+            key: Their masking key; empty if they have none.
+            offset: How many bytes of the frame's payload lie before them.
+            final: Whether they are the last ones.
+
+        Raises:
+            FrameError: 1007: they are not valid.
+        """
+
+    def whole(self) -> Message:
+        """Return all of it."""
+        ...
+
+
+class _Binary(_Content):
+    """Bytes, unmasked where they are kept."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self) -> None:
+        self._content = BytesIO()
+
+    def add(
+        self, piece: bytes | memoryview, key: bytes = b"", offset: int = 0, *, final: bool
+    ) -> None:
+        del final  # Bytes are valid wherever they end.
+        start = self._content.tell()
+        self._content.write(piece)
+        if key:
+            with self._content.getbuffer() as content, content[start:] as masked:
+                mask_in_place(masked, key, offset)
+
+    def whole(self) -> bytes:
+        return self._content.getvalue()
+
+
+class _Text(_Content):
+    """Text, decoded as it arrives, so that no byte of it is gone through twice.
+
+    What is not valid is refused as soon as its bad byte is here (RFC 6455 §8.1).
+    """
 
     __slots__ = ("_content", "_utf8")
 
     def __init__(self) -> None:
-        # Like a `BytesIO` it is one buffer, handed out without a copy.
         self._content = StringIO()
         self._utf8 = _Utf8Decoder()
 
-    def add(self, piece: bytes | memoryview, *, final: bool) -> None:
-        """Add what has arrived.
-
-        Raises:
-            FrameError: 1007: it is not valid UTF-8. That is found as soon as the bad byte is here
-                (RFC 6455 §8.1).
-        """
+    def add(
+        self, piece: bytes | memoryview, key: bytes = b"", offset: int = 0, *, final: bool
+    ) -> None:
         try:
-            self._content.write(self._utf8.decode(piece, final))
+            plain = mask(piece, key, offset) if key else piece
+            self._content.write(self._utf8.decode(plain, final))
         except UnicodeDecodeError:
             raise FrameError(1007, "text is not valid UTF-8") from None
         waiting, _ = self._utf8.getstate()
@@ -238,7 +271,6 @@ class _Text:
             raise FrameError(1007, "text is not valid UTF-8")
 
     def whole(self) -> str:
-        """Return all of it."""
         return self._content.getvalue()
 
 

@@ -62,7 +62,7 @@ from trio_ws._types import Message, Sendable
 FRAMES = 256
 """Frames of one connection that are taken apart before others get their turn: a millisecond, or two
 if all of them are pings. Fragments and control frames cost most for their size, and 256 KiB of
-them, as much as comes in one read, would hold everything up for a tenth of a second or two. Plain
+them, as much as comes in one read, would hold everything up for up to a fifth of a second. Plain
 messages count less; see `MESSAGES_A_FRAME`."""
 
 _RUN = FRAMES * MESSAGES_A_FRAME  # plain messages that one read may begin with, for the same reason

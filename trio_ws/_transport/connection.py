@@ -46,7 +46,7 @@ PRIVATE_NAMES = (
 
 _GIVE_WAY = 32  # messages sent in a row before other tasks get a turn
 
-_GIVE_WAY_FLUSHED = 7  # as how many more one counts that had to have the queue written first
+_WRITING_COUNTS = 7  # a write by the sender itself counts as so many messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +247,7 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         if link.outgoing.crowded:
             # Much is written at once, for as long as the system takes it: a wait would cost more.
             link.wire.flush()
-            self._unyielded += _GIVE_WAY_FLUSHED
+            self._unyielded += _WRITING_COUNTS
         if link.outgoing.crowded:
             await self._send_when_there_is_room(value, compress)
         elif link.closure is not None:
