@@ -3,9 +3,11 @@
 import errno
 import logging
 import ssl
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
 import trio
 import trio.abc
@@ -63,6 +65,8 @@ class Server:
         self._listeners = listeners
         self._max_connections = max_connections
         self._streams = 0
+        # One for all streams: it knows of none.
+        self._stay = _Stay(self._left)
         self._listening = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._idle = trio.Event()
@@ -164,21 +168,20 @@ class Server:
                     self._interrupt = interrupt
                     self._service.abort()
 
-    @trio.lowlevel.enable_ki_protection
-    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+    def _serve_stream(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
+        # No coroutine around the service's, which every resumption of a handler would go through.
         if self._streams >= self._max_connections:
-            await self._service.refuse_stream(stream)
-            return
+            return self._service.refuse_stream(stream)
         self._streams += 1
-        try:
-            await self._service.serve_stream(stream)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
+        return self._service.serve_stream(stream, self._stay)
+
+    def _left(self, error: BaseException | None) -> None:
+        """Count a stream that was served no longer, and note what it ended with."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
             # The nursery makes a group of it, with what it has set off itself.
-            self._interrupt = interrupt
-            raise
-        finally:
-            self._streams -= 1
-            self._set_idle()
+            self._interrupt = error
+        self._streams -= 1
+        self._set_idle()
 
     def _set_idle(self) -> None:
         if self._listening.cancel_called and not self._streams:
@@ -187,6 +190,25 @@ class Server:
     def __repr__(self) -> str:
         where = ", ".join(map(describe, self._endpoints))
         return f"<Server {where}, {len(self._service.connections)} connections>"
+
+
+class _Stay(AbstractContextManager[None]):
+    """What `Service.serve_stream` is in as long as it serves a stream of a server.
+
+    Args:
+        on_end: Called at the end, with the error if there is one.
+    """
+
+    def __init__(self, on_end: Callable[[BaseException | None], None]) -> None:
+        self._on_end = on_end
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._on_end(error)
 
 
 @trio.lowlevel.enable_ki_protection

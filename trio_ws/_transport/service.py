@@ -3,6 +3,7 @@
 import logging
 import ssl
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf
 
@@ -48,6 +49,8 @@ _FULL = Response(503, "the server has no room for more connections\n", headers={
 _CROWDED = Response(429, "too many connections from this address\n", headers={"Retry-After": "1"})
 
 _FAILED = Response(500, "the server failed to answer this request\n")
+
+_STAY = nullcontext()  # it keeps nothing, so all may share it
 
 logger = logging.getLogger("trio_ws.server")
 
@@ -127,6 +130,8 @@ class Service:
         """The connections that are open."""
         self.draining: bool = False
         """Whether opening handshakes are refused with 503."""
+        # Kept, because a bound method made for each arrival would live as long as a connection.
+        self._callbacks = self._opened, self.connections.discard
         self._waiting: set[Arrival] = set()
         self._addresses = Addresses(limits.max_connections_per_address)
         self._refusing = 0
@@ -147,34 +152,54 @@ class Service:
         for connection in self.connections:
             connection._link.wire.abort()  # noqa: SLF001 - as above
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+    @trio.lowlevel.enable_ki_protection
+    async def serve_stream(
+        self, stream: trio.abc.Stream, stay: AbstractContextManager[object] = _STAY
+    ) -> None:
         """Serve one stream, and close it.
+
+        Args:
+            stream: The stream.
+            stay: Is entered as long as it is served.
 
         Cancellation:
             A connection is told goodbye with 1001, then the stream is closed.
         """
-        visit = _Visit(endpoint_of(stream, local=False))
-        try:
-            arrival = await self._open(stream, visit)
-            if arrival is not None:
-                await self._serve(arrival)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            if error is self._propagated:
-                raise
-            why = error.__cause__ or error
-            logger.debug(
-                "client %s went away before it was answered: %s", describe(visit.remote), why
-            )
-        except Exception as error:
-            # A stream that breaks its contract costs nobody else anything.
-            if error is self._propagated:
-                raise
-            logger.exception("serving client %s failed", describe(visit.remote))
-        finally:
-            if visit.counted:
-                self._addresses.leave(visit.remote)
-            await cut(stream)
+        with stay:
+            visit = _Visit(endpoint_of(stream, local=False))
+            try:
+                arrival = await self._open(stream, visit)
+                if arrival is None:
+                    return
+                self._waiting.add(arrival)
+                try:
+                    # From no deeper than this: each resumption of a handler goes through all.
+                    returned = await interruptible(self._handler, Request(arrival))
+                except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - invariant 4
+                    response = self._answer_to(arrival, error)
+                else:
+                    response = self._checked(arrival, returned)
+                finally:
+                    self._waiting.discard(arrival)
+                await self._conclude(arrival, response)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+                if error is self._propagated:
+                    raise
+                why = error.__cause__ or error
+                logger.debug(
+                    "client %s went away before it was answered: %s", describe(visit.remote), why
+                )
+            except Exception as error:
+                # A stream that breaks its contract costs nobody else anything.
+                if error is self._propagated:
+                    raise
+                logger.exception("serving client %s failed", describe(visit.remote))
+            finally:
+                if visit.counted:
+                    self._addresses.leave(visit.remote)
+                await cut(stream)
 
+    @trio.lowlevel.enable_ki_protection
     async def refuse_stream(self, stream: trio.abc.Stream, response: Response = _FULL) -> None:
         """Answer without reading a request, unless too many get that already, and close the stream.
 
@@ -298,7 +323,7 @@ class Service:
             why = self._origins.refusal(head.headers.get("Origin"), head.authority)
             if why is not None:
                 raise refuse(403, why)
-        return Arrival(
+        arrival = Arrival(
             stream,
             local,
             visit.remote,
@@ -313,20 +338,11 @@ class Service:
             limits=self._limits,
             keepalive=self._keepalive,
         )
+        arrival.on_open, arrival.on_close = self._callbacks
+        return arrival
 
-    async def _serve(self, arrival: Arrival) -> None:
-        """Run the handler; its errors end here, and cost no other connection anything."""
-        arrival.on_open, arrival.on_close = self._opened, self.connections.discard
-        self._waiting.add(arrival)
-        try:
-            # The handler is awaited from no deeper than this: each resumption goes through all.
-            returned = await interruptible(self._handler, Request(arrival))
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - invariant 4
-            response = self._answer_to(arrival, error)
-        else:
-            response = self._checked(arrival, returned)
-        finally:
-            self._waiting.discard(arrival)
+    async def _conclude(self, arrival: Arrival, response: Response | None) -> None:
+        """Answer what was not accepted, when its handler is done."""
         if arrival.connection is None:
             head = arrival.head
             response = response or arrival.answer or not_found(head.target)
