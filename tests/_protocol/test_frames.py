@@ -4,10 +4,11 @@ import array
 import os
 import sys
 from math import inf
+from typing import Protocol
 
 import pytest
 
-from tests._protocol.implementations import BUILT, Serialise, SmallFrame, Split
+from tests._protocol.implementations import BUILT, EITHER, Serialise, SmallFrame, Split, either
 from tests.fakes import raw_frame
 from trio_ws._protocol.frames import (
     BINARY,
@@ -18,15 +19,17 @@ from trio_ws._protocol.frames import (
     PING,
     PONG,
     TEXT,
+    Frame,
     FrameError,
     forget_message,
     implementation,
     message_frame,
+    python_forget_frame,
     python_serialise,
     python_small_frame,
     read_header,
 )
-from trio_ws._types import Message
+from trio_ws._types import Message, Sendable
 
 OPCODES = {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
 EDGES = [0, 1, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537, 70000]
@@ -439,65 +442,101 @@ def test_implementation_says_which_one_runs() -> None:
     assert implementation() == ("compiled" if BUILT and not turned_off else "python")
 
 
-@pytest.fixture
-def serialised(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Note what is serialised."""
-    messages: list[object] = []
+class MessageFrame(Protocol):
+    def __call__(self, message: Sendable, *, masked: bool) -> Frame: ...
 
-    def counting(message: object, masked: bool) -> bytes | None:
-        messages.append(message)
-        return python_small_frame(message, masked)
 
+@pytest.fixture(params=EITHER)
+def frame_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MessageFrame:
+    """Make frames of messages, by either implementation; none is remembered yet."""
+    for twin in (python_small_frame, python_forget_frame):
+        name = twin.__name__.removeprefix("python_")
+        monkeypatch.setattr(f"trio_ws._protocol.frames.{name}", either(request, twin))
     forget_message()
-    monkeypatch.setattr("trio_ws._protocol.frames.small_frame", counting)
-    return messages
+    return message_frame
 
 
-@pytest.mark.parametrize("message", ["olá" * 9, b"abc" * 9, "", b""])
-def test_a_message_for_many_is_serialised_once(message: Message, serialised: list[object]) -> None:
-    frames = [message_frame(message, masked=False) for _ in range(3)]
+FOR_MANY = ["olá" * 9, b"abc" * 9, "", b"", "x" * LARGE, bytes(LARGE)]
 
-    assert len(serialised) == 1
+
+@pytest.mark.parametrize("message", FOR_MANY)
+def test_a_message_for_many_is_serialised_once(message: Message, frame_of: MessageFrame) -> None:
+    frames = [frame_of(message, masked=False) for _ in range(3)]
+
     assert frames[0] is frames[1] is frames[2]
-    assert frames[0] == python_serialise(*_as_payload(message), masked=False)
+    assert whole(frames[0]) == python_serialise(*_as_payload(message), masked=False)
+
+
+@pytest.mark.parametrize("message", FOR_MANY)
+def test_a_forgotten_message_is_serialised_anew(message: Message, frame_of: MessageFrame) -> None:
+    frame = frame_of(message, masked=False)
+    forget_message()
+
+    assert frame_of(message, masked=False) is not frame
+
+
+@pytest.mark.parametrize("message", FOR_MANY)
+def test_another_message_in_between_changes_nothing(
+    message: Message, frame_of: MessageFrame
+) -> None:
+    frame = frame_of(message, masked=False)
+    others = [frame_of(other, masked=False) for other in ("other", b"other", "o" * LARGE)]
+
+    assert whole(frame_of(message, masked=False)) == whole(frame)
+    assert [whole(other)[-5:] for other in others] == [b"other", b"other", b"ooooo"]
+
+
+def whole(frame: Frame) -> bytes:
+    return b"".join(frame) if isinstance(frame, tuple) else frame
 
 
 def _as_payload(message: Message) -> tuple[int, bytes]:
     return (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
 
 
-def test_a_message_that_can_change_is_serialised_each_time(serialised: list[object]) -> None:
-    message = bytearray(b"one")
-    first = message_frame(message, masked=False)
-    message[:] = b"two"
+@pytest.mark.parametrize("size", [3, LARGE])
+def test_a_message_that_can_change_is_serialised_each_time(
+    size: int, frame_of: MessageFrame
+) -> None:
+    message = bytearray(size)
+    first = frame_of(message, masked=False)
+    message[:] = b"2" * size
+    second = frame_of(message, masked=False)
 
-    assert (first, message_frame(message, masked=False)) == (b"\x82\x03one", b"\x82\x03two")
-    assert len(serialised) == 2
-
-
-def test_every_masked_frame_has_a_key_of_its_own(serialised: list[object]) -> None:
-    frames = {message_frame(b"abcdefgh", masked=True) for _ in range(3)}
-
-    assert len(frames) == len(serialised) == 3
+    assert (whole(first)[-size:], whole(second)[-size:]) == (bytes(size), b"2" * size)
 
 
-def test_a_forgotten_message_is_serialised_anew(serialised: list[object]) -> None:
-    message = "olá" * 9
-    message_frame(message, masked=False)
-    forget_message()
-    message_frame(message, masked=False)
+def test_every_masked_frame_has_a_key_of_its_own(frame_of: MessageFrame) -> None:
+    frames = {frame_of(b"abcdefgh", masked=True) for _ in range(3)}
 
-    assert len(serialised) == 2
+    assert len(frames) == 3
 
 
-def test_the_latest_message_is_not_kept_alive_once_forgotten() -> None:
-    message = bytes(100_000)
+@pytest.mark.parametrize("message", FOR_MANY)
+def test_frames_with_and_without_mask_are_not_mixed_up(
+    message: Message, frame_of: MessageFrame
+) -> None:
+    kinds = [
+        bool(whole(frame_of(message, masked=masked))[1] & 0x80) for masked in (False, True) * 2
+    ]
+
+    assert kinds == [False, True, False, True]
+
+
+@pytest.mark.parametrize("size", [100, LARGE])
+def test_the_latest_message_is_not_kept_alive_once_forgotten(
+    size: int, frame_of: MessageFrame
+) -> None:
+    message = bytes(size)
     before = sys.getrefcount(message)
 
-    message_frame(message, masked=False)
+    frame = frame_of(message, masked=False)
+    references = sys.getrefcount(frame)
     kept = sys.getrefcount(message)
     forget_message()
 
+    assert sys.getrefcount(frame) == references - 1
+    del frame
     assert (kept > before, sys.getrefcount(message)) == (True, before)
 
 

@@ -29,6 +29,7 @@ from trio_ws._protocol.frames import (
     LARGE,
     PING,
     TEXT,
+    python_forget_frame,
     python_serialise,
     python_small_frame,
     python_split,
@@ -316,6 +317,7 @@ WRONG_CALLS: list[
     (python_serialise, (-1, b""), {"masked": True}, ValueError),
     (python_serialise, (2**70, b""), {"masked": True}, OverflowError),
     (python_serialise, (PING, bytes(126)), {"masked": True}, ValueError),
+    (python_forget_frame, (1,), {}, TypeError),
     (python_small_frame, (), {}, TypeError),
     (python_small_frame, (b"",), {}, TypeError),
     (python_small_frame, (b"", True, True), {}, TypeError),
@@ -419,6 +421,8 @@ def churn() -> None:
     for message in ("text", "\xe9", "x" * LARGE, "\xe9" * (LARGE // 2), SOUND, bytes(LARGE), 3):
         compiled(python_small_frame)(message, True)
         compiled(python_small_frame)(message, False)
+        compiled(python_small_frame)(message, False)
+    compiled(python_forget_frame)()
     compiled(python_mask)(memoryview(LONG)[::2], KEY)
     for twin, args, options, error in WRONG_CALLS:
         with pytest.raises(error):

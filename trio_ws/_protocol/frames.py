@@ -1,8 +1,9 @@
 """`split`, `read_header` and `serialise`: the frames of RFC 6455 §5.2, as plain functions.
 
-They keep no state: what a frame means in its place (fragments, limits, the closing handshake)
-is the engine's business. `split`, `serialise` and `small_frame` are compiled if that was possible,
-and then the ones written here are what tests hold them against.
+What a frame means in its place (fragments, limits, the closing handshake) is the engine's business;
+all that is kept here is the latest message with its frame, for others that are sent the same.
+`split`, `serialise`, `small_frame` and `forget_frame` are compiled if that was possible, and then
+the ones written here are what tests hold them against.
 """
 
 import os
@@ -236,9 +237,18 @@ def _read_plain(
         return None
 
 
+# A message and its frame without mask; nothing at first. Threads are welcome to it: it is read and
+# replaced as a whole.
+_latest: tuple[object, bytes] = ("", b"")
+
+
 # By position: for the compiled one, names would cost as much as the frame.
 def python_small_frame(message: object, masked: bool, /) -> bytes | None:
     """Make the frame of a whole message, if that is ``str`` or ``bytes`` and less than `LARGE`.
+
+    A message that is sent to many is serialised once, if the same object is given each time and
+    `forget_frame` is not called in between. That is for frames without mask, since each masked one
+    needs a key of its own.
 
     Args:
         message: The message.
@@ -250,6 +260,11 @@ def python_small_frame(message: object, masked: bool, /) -> bytes | None:
     Raises:
         UnicodeEncodeError: There are surrogates in the text.
     """
+    global _latest  # noqa: PLW0603
+    if not masked:
+        known, frame = _latest
+        if message is known and frame:
+            return frame
     # What has a class of its own may have its own way of being encoded, too.
     if type(message) is str and len(message) < LARGE:
         opcode, payload = TEXT, message.encode()
@@ -257,11 +272,23 @@ def python_small_frame(message: object, masked: bool, /) -> bytes | None:
         opcode, payload = BINARY, message
     else:
         return None
-    return python_serialise(opcode, payload, masked=masked) if len(payload) < LARGE else None
+    if len(payload) >= LARGE:
+        return None
+    frame = python_serialise(opcode, payload, masked=masked)
+    if not masked:
+        _latest = message, frame
+    return frame
+
+
+def python_forget_frame() -> None:
+    """Let go of the latest message of `small_frame` and its frame."""
+    global _latest  # noqa: PLW0603
+    _latest = "", b""
 
 
 serialise = python_serialise if speedups is None else speedups.serialise
 small_frame = python_small_frame if speedups is None else speedups.small_frame
+forget_frame = python_forget_frame if speedups is None else speedups.forget_frame
 split = python_split if speedups is None else speedups.split
 
 MESSAGES_A_FRAME = 1 if speedups is None else 32
@@ -269,43 +296,41 @@ MESSAGES_A_FRAME = 1 if speedups is None else 32
 for each if it is compiled, and as long as for any other frame if it is not."""
 
 
-_latest: tuple[object, Frame] = ("", b"")  # a message and its frame without mask; nothing at first
-
-
 def message_frame(message: Sendable, *, masked: bool) -> Frame:
     """Make the frame of a whole message.
 
-    A message that is sent to many is serialised once, if the same object is given each time and
-    `forget_message` is not called in between. That is for frames without mask, since each masked
-    one needs a key of its own, and for ``str`` and ``bytes``, which nobody can change.
-
     Args:
-        message: The message.
+        message: The message. One that is sent to many is serialised once; see
+            `python_small_frame`.
         masked: Whether to mask: a client does, a server does not.
 
     Raises:
         TypeError: It is no message.
     """
-    global _latest  # noqa: PLW0603 - threads are welcome to it: it is read and replaced as a whole
+    small = small_frame(message, masked)
+    return other_frame(message, masked=masked) if small is None else small
+
+
+# As `_latest`, for a large message.
+_latest_large: tuple[object, Frame] = ("", b"")
+
+
+def other_frame(message: Sendable, *, masked: bool) -> Frame:
+    """Make the frame of a message that `small_frame` makes none of; see `message_frame`."""
+    global _latest_large  # noqa: PLW0603
     if not masked:
-        known, frame = _latest
+        known, frame = _latest_large
         if message is known and frame:
             return frame
-    small = small_frame(message, masked)
-    frame = _any_frame(message, masked=masked) if small is None else small
-    if not masked and (message.__class__ is str or message.__class__ is bytes):
-        _latest = message, frame
-    return frame
-
-
-def _any_frame(message: Sendable, *, masked: bool) -> Frame:
-    """Make the frame of a message that is large, or can be changed."""
     opcode, payload = encoded(message)
     if masked or len(payload) < LARGE:
         return serialise(opcode, payload, masked=masked)
     # A view's length counts items, which may be larger than a byte; and it may be changed.
     payload = bytes(payload)
-    return _header(_FIN | opcode, 0, len(payload)), payload
+    frame = _header(_FIN | opcode, 0, len(payload)), payload
+    if message.__class__ is str or message.__class__ is bytes:
+        _latest_large = message, frame
+    return frame
 
 
 def deflated_frame(opcode: int, payload: bytes, *, masked: bool) -> Frame:
@@ -336,7 +361,7 @@ def remember_deflated(message: Sendable, shared: object, frame: Frame) -> None:
         shared: How it was compressed.
         frame: Its frame; the plain one if compressing does not make it smaller.
     """
-    global _latest_deflated  # noqa: PLW0603 - see `message_frame`
+    global _latest_deflated  # noqa: PLW0603
     if message.__class__ is not str and message.__class__ is not bytes:
         return
     known, frames = _latest_deflated
@@ -354,8 +379,9 @@ def recall_deflated(message: Sendable, shared: object) -> Frame | None:
 
 def forget_message() -> None:
     """Let go of the latest message and its frames, which may be large, and may be secret."""
-    global _latest, _latest_deflated  # noqa: PLW0603 - see `message_frame`
-    _latest = "", b""
+    global _latest_large, _latest_deflated  # noqa: PLW0603
+    forget_frame()
+    _latest_large = "", b""
     _latest_deflated = "", {}
 
 

@@ -1,5 +1,5 @@
-/* The compiled half of the protocol layer: `mask`, `mask_in_place`, `serialise`,
- * `small_frame` and `split`, each with the contract of its Python twin in masking.py and frames.py,
+/* The compiled half of the protocol layer: `mask`, `mask_in_place`, `serialise`, `small_frame`,
+ * `forget_frame` and `split`, each with the contract of its Python twin in masking.py and frames.py,
  * which tests hold against it.
  *
  * Why C and not Cython: both were written and measured (CPython 3.11, Cython 3.3, gcc 12). Against
@@ -286,6 +286,8 @@ typedef struct {
     PyObject *os;
     PyObject *urandom;  /* the name, made once: Python's cache of attributes holds on to names */
     PyObject *key_size;
+    PyObject *message;  /* the latest of `small_frame`, text or bytes; NULL if it was forgotten */
+    PyObject *frame;    /* its frame */
 } State;
 
 /* Ask `os.urandom` by its name, as the twin does, for a key that nobody can predict. */
@@ -398,6 +400,14 @@ serialise(PyObject *module, PyObject *const *args, Py_ssize_t given, PyObject *n
     return result;
 }
 
+static void
+forget(State *state)
+{
+    /* Both are plain text or bytes, so nothing else runs when they go. */
+    Py_CLEAR(state->message);
+    Py_CLEAR(state->frame);
+}
+
 PyDoc_STRVAR(small_frame_doc,
 "small_frame($module, message, masked, /)\n--\n\n"
 "Make the frame of a small message; see `frames.python_small_frame`.");
@@ -419,6 +429,9 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
         return NULL;
     }
     payload = args[0];
+    if (!masked && payload == state->message) {
+        return Py_NewRef(state->frame);
+    }
     if (PyUnicode_CheckExact(payload)) {
         /* Encoded it is at least as long. */
         if (PyUnicode_GetLength(payload) >= LARGE) {
@@ -436,7 +449,24 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
                               PyBytes_Size(payload), masked)
                  : Py_NewRef(Py_None);
     Py_XDECREF(text);
+    if (!masked && result != NULL && result != Py_None) {
+        forget(state);
+        state->message = Py_NewRef(args[0]);
+        state->frame = Py_NewRef(result);
+    }
     return result;
+}
+
+PyDoc_STRVAR(forget_frame_doc,
+"forget_frame($module, /)\n--\n\n"
+"Let go of the latest frame; see `frames.python_forget_frame`.");
+
+static PyObject *
+forget_frame(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    forget(PyModule_GetState(module));
+    return Py_NewRef(Py_None);
 }
 
 /* Reading frames */
@@ -647,6 +677,7 @@ static PyMethodDef methods[] = {
     {"serialise", (PyCFunction)(void (*)(void))serialise, METH_FASTCALL | METH_KEYWORDS,
      serialise_doc},
     {"small_frame", (PyCFunction)(void (*)(void))small_frame, METH_FASTCALL, small_frame_doc},
+    {"forget_frame", forget_frame, METH_NOARGS, forget_frame_doc},
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL | METH_KEYWORDS, split_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -676,6 +707,7 @@ clear(PyObject *module)
     Py_CLEAR(state->os);
     Py_CLEAR(state->urandom);
     Py_CLEAR(state->key_size);
+    forget(state);
     return 0;
 }
 
