@@ -244,11 +244,12 @@ class Connection(trio_websocket.WebSocketConnection, trio.abc.Channel[Message]):
         """
         await checkpoint_if_cancelled()
         link = self._link
-        if link.outgoing.crowded:
+        if crowded := link.outgoing.crowded:
             # Much is written at once, for as long as the system takes it: a wait would cost more.
             link.wire.flush()
             self._unyielded += _WRITING_COUNTS
-        if link.outgoing.crowded:
+            crowded = link.outgoing.crowded
+        if crowded:
             await self._send_when_there_is_room(value, compress)
         elif link.closure is not None:
             raise link.error()

@@ -399,7 +399,10 @@ class Link:
         # Nothing may come between: a compressed message that is not sent would garble the next.
         self.outgoing.push(self.engine.send_message(message, compress))
         self.sent += 1
-        self.wire.write_soon()
+        wire = self.wire
+        # Asked here, because most messages of a stream follow one that waits already.
+        if not wire.writing:
+            wire.write_soon()
 
     async def ping(self, payload: bytes | None) -> float:
         """Send a ping and wait for its pong; see `Connection.ping`."""

@@ -171,7 +171,7 @@ class SocketWire(Wire):
 
     def flush(self) -> None:
         """Write what waits, as far as the system takes it; see `Polled`."""
-        if not self._writing:
+        if not self.writing:
             return
         try:
             self._flush()
@@ -259,7 +259,7 @@ class SocketWire(Wire):
         self._watch(0)
         self._poller.remove(self._fd, self)
         self._end_reading(None)
-        if self._writing:
+        if self.writing:
             self._written()
 
     def _advance(self) -> None:

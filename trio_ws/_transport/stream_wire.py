@@ -87,7 +87,7 @@ class StreamWire(Wire):
     async def _write(self) -> None:
         try:
             with trio.CancelScope() as self._writer:
-                while self._writing:
+                while self.writing:
                     await self._write_all()
                     self._writing_ended()
                     if self._closing is None:
@@ -129,7 +129,7 @@ class StreamWire(Wire):
     def _look_again(self, now: float) -> None:
         """Set the alarm for the next time that somebody should look at the writing."""
         time = self._progress + _IDLE
-        if self._writing:
+        if self.writing:
             time = min(now + _IDLE, self._progress + self._write_timeout)
         self._entry = current_alarms().at(time, self)
 
@@ -137,9 +137,9 @@ class StreamWire(Wire):
         """Drop the peer if it took nothing for too long, or end an idle writer; see `Alarm`."""
         self._entry = None
         now = trio.current_time()
-        if self._writing and now >= self._progress + self._write_timeout:
+        if self.writing and now >= self._progress + self._write_timeout:
             self._owner.line_stuck()
-        elif self._writing or (self._idle_writer is not None and now < self._progress + _IDLE):
+        elif self.writing or (self._idle_writer is not None and now < self._progress + _IDLE):
             self._look_again(now)
         elif self._idle_writer is not None:
             self._wake_writer(self._idle_writer)

@@ -147,8 +147,8 @@ class TlsWire(SocketWire):
         if self._stalled:
             self._stalled = False
             self._poller.flush_soon(self)
-        elif session.output and not self._writing:
-            self._writing = True
+        elif session.output and not self.writing:
+            self.writing = True
             self._start_writing()
         if session.ended:
             self._end_reading(None if session.error is None else tls_broken(session.error))

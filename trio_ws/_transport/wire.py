@@ -74,11 +74,11 @@ class Wire(ABC):
         "_stream",
         "_write_error",
         "_write_timeout",
-        "_writing",
         "expected",
         "heard",
         "paused",
         "stopped",
+        "writing",
     )
 
     def __init__(
@@ -98,7 +98,6 @@ class Wire(ABC):
         self._close_timeout = close_timeout
         self._nursery: trio.Nursery | None = None
         self._reading = True
-        self._writing = False
         self._write_error: BaseException | None = None
         self._closing: Closing | None = None
         self._half_close_first = not client
@@ -106,6 +105,8 @@ class Wire(ABC):
         """Bytes of a payload that are still to come; 0 if they are not wanted now."""
         self.paused = False
         """Whether reading waits for the application: this side's own back-pressure."""
+        self.writing = False
+        """Whether what waits is being written, or will be."""
         self.heard = 0.0
         """When the last byte came in, or reading was resumed; `trio.current_time`."""
         self.stopped = False
@@ -132,7 +133,7 @@ class Wire(ABC):
 
     @abstractmethod
     def _start_writing(self) -> None:
-        """Begin to write what waits; `_writing` was set."""
+        """Begin to write what waits; `writing` was set."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -168,19 +169,15 @@ class Wire(ABC):
         """Have what waits written, after every task of this tick has had its step."""
         # What has a size waits; the longer question finds what a fault has made to have none.
         outgoing = self._outgoing
-        if (
-            not self._writing
-            and self._nursery is not None
-            and (outgoing.size or not outgoing.empty)
-        ):
-            self._writing = True
+        if not self.writing and self._nursery is not None and (outgoing.size or not outgoing.empty):
+            self.writing = True
             self._start_writing()
 
     def flush(self) -> None:  # noqa: B027 - nothing is what one does that cannot
         """Write what waits now, as far as that needs no wait; not every kind can."""
 
     def _writing_ended(self) -> None:
-        self._writing = False
+        self.writing = False
         if self._closing is not None:
             self._closing.flushed = True
             self._advance()
@@ -202,7 +199,7 @@ class Wire(ABC):
         self._half_close_first = self._half_close_first or half_close_first
         self._closing = Closing()
         self._closing.linger = linger
-        self._closing.flushed = not self._writing
+        self._closing.flushed = not self.writing
         self._closing.answered = answered or not self._reading
         self._closing.ended = not self._reading
         self._advance()
