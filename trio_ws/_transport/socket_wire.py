@@ -173,25 +173,26 @@ class SocketWire(Wire):
         """Write what waits, as far as the system takes it; see `Polled`."""
         if not self.writing:
             return
-        try:
-            self._flush()
-        except OSError as error:
-            self._writing_broke(_broken(error))
-        except Exception as failure:
-            _logger.exception("writing failed; the connection is dropped")
-            self._writing_broke(failure)
-
-    def _flush(self) -> None:
         outgoing = self._outgoing
-        for _ in range(MAX_WRITES):
-            buffers = self._unwritten or outgoing.take()
-            if buffers and not self._write(buffers):
-                self._wait_writable()
-                return
-            if not (buffers and outgoing.size):
-                self._written()
-                return
-        self._poller.flush_soon(self)
+        try:
+            for _ in range(MAX_WRITES):
+                buffers = self._unwritten or outgoing.take()
+                if buffers and not self._write(buffers):
+                    self._wait_writable()
+                    return
+                if not (buffers and outgoing.size):
+                    self._written()
+                    return
+            self._poller.flush_soon(self)
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._flush_failed(failure)
+
+    def _flush_failed(self, failure: Exception) -> None:
+        if isinstance(failure, OSError):
+            failure = _broken(failure)
+        else:
+            _logger.error("writing failed; the connection is dropped", exc_info=failure)
+        self._writing_broke(failure)
 
     def _write(self, buffers: Sequence[bytes | memoryview]) -> bool:
         """Write as much as the system takes; tell whether that was all."""
@@ -222,7 +223,9 @@ class SocketWire(Wire):
         if self._entry is not None:
             current_alarms().cancel(self._entry)
             self._entry = None
-        self._writing_ended()
+        self.writing = False
+        if self._closing is not None:
+            self._writing_ended()
 
     def _wait_writable(self) -> None:
         self._watch(self.interest | WRITE)

@@ -156,14 +156,20 @@ class TlsWire(SocketWire):
             text = "the peer makes TLS answer, and does not take the answers"
             self._end_reading(trio.BrokenResourceError(text))
 
-    def _flush(self) -> None:
-        for _ in range(MAX_WRITES):
-            if not (self._unwritten or self._seal()):
-                return
-            if not self._write(self._unwritten):
-                self._wait_writable()
-                return
-        self._poller.flush_soon(self)
+    def flush(self) -> None:
+        """Encrypt and write what waits, as far as the system takes it; see `Polled`."""
+        if not self.writing:
+            return
+        try:
+            for _ in range(MAX_WRITES):
+                if not (self._unwritten or self._seal()):
+                    return
+                if not self._write(self._unwritten):
+                    self._wait_writable()
+                    return
+            self._poller.flush_soon(self)
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._flush_failed(failure)
 
     def _seal(self) -> bool:
         """Encrypt what is to be written next; tell whether there is anything."""
