@@ -279,6 +279,21 @@ def test_heads_of_common_clients_are_read_without_h11(head: bytes) -> None:
     assert told(plain) == told(parse_any(head))
 
 
+def test_what_is_common_in_handshakes_is_kept_once_for_all() -> None:
+    first, second = (parse_plain(BROWSER) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    texts = [text for field in first[3].fields for text in field]
+    others = [text for field in second[3].fields for text in field]
+
+    kept = {text for text, other in zip(texts, others, strict=True) if text is other}
+
+    assert kept >= {"Host", "Sec-WebSocket-Key", "Cookie", "Upgrade", "websocket", "13"}
+    assert kept.isdisjoint(
+        {"X-Empty", "x-spaces", "dGhlIHNhbXBsZSBub25jZQ==", "https://example.com"}
+    )
+
+
 def told(parsed: tuple[str, str, str, Headers]) -> tuple[object, ...]:
     """Return what a parser has found, with the names of fields as they are written."""
     return (*parsed[:3], parsed[3].fields)

@@ -115,7 +115,7 @@ class Engine:
         self._max_message = max_message
         self._max_fragments = max_fragments
         # What was received and not parsed yet is `_data[_position:]`. `_base` counts the bytes that
-        # came before `_data`, so that a place in the stream keeps its number.
+        # came before `_data`, so that a place in the stream keeps its number as long as it matters.
         self._data: bytes | bytearray | memoryview = b""
         self._position = 0
         self._base = 0
@@ -288,9 +288,10 @@ class Engine:
             max_count=max_count if max_count < _RUN else _RUN,  # noqa: FURB136 - a call takes longer
             max_bytes=max_bytes,
         )
-        self._base += self._position
+        # Nothing waited, so nothing was looked at early, and places may be counted anew: large
+        # numbers are objects of their own.
+        self._base = self._scanned = 0
         if end == len(data):
-            self._base += end
             self._data = b""
             self._position = 0
             return messages, size, True

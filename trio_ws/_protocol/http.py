@@ -32,6 +32,45 @@ _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 _SUPPORTED_SCHEMES = frozenset({"http", "https", "ws", "wss"})
 
+# What nearly every opening handshake consists of, as browsers and libraries write it. A connection
+# keeps its headers as long as it lives; these are kept once for all. What a client makes up is not
+# remembered.
+_COMMON = {
+    text: text
+    for text in (
+        "Accept-Encoding",
+        "Accept-Language",
+        "Authorization",
+        "Cache-Control",
+        "Connection",
+        "Cookie",
+        "Host",
+        "Origin",
+        "Pragma",
+        "Sec-Fetch-Dest",
+        "Sec-Fetch-Mode",
+        "Sec-Fetch-Site",
+        "Sec-WebSocket-Extensions",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Version",
+        "Upgrade",
+        "User-Agent",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "13",
+        "gzip, deflate",
+        "gzip, deflate, br",
+        "gzip, deflate, br, zstd",
+        "keep-alive, Upgrade",
+        "no-cache",
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "websocket",
+    )
+}
+
 # RFC 9110 §6.4.1 and §15.3.6: answers that never have a body.
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -190,7 +229,8 @@ def parse_plain(head: bytes) -> tuple[str, str, str, Headers] | None:
         name, colon, value = line.partition(":")
         if not (name and colon):
             return None
-        fields.append((name, value.strip(" ")))
+        value = value.strip(" ")
+        fields.append((_COMMON.get(name, name), _COMMON.get(value, value)))
         names.append(name.lower())
     if not is_token("".join(names)) or names.count("host") != 1 or not _FRAMING.isdisjoint(names):
         return None

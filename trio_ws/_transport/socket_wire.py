@@ -40,7 +40,6 @@ class SocketWire(Wire):
     __slots__ = (
         "_entry",
         "_fd",
-        "_fileno",
         "_poller",
         "_progress",
         "_socket",
@@ -69,8 +68,7 @@ class SocketWire(Wire):
         )
         self._poller = poller
         self._socket = stream.socket
-        self._fileno = self._socket.fileno
-        self._fd = self._fileno()
+        self._fd = self._socket.fileno()
         self.interest = 0
         # What a write has left of what was taken; at most two buffers.
         self._unwritten: Sequence[bytes | memoryview] = ()
@@ -112,7 +110,7 @@ class SocketWire(Wire):
             # Writing may have brought the end of reading.
             if not interest & self.interest & READ:
                 return interest != 0
-            if self._fileno() != self._fd:
+            if self._socket.fileno() != self._fd:
                 text = "the socket was closed by somebody else"
                 self._end_reading(trio.ClosedResourceError(text))
                 return False
@@ -145,7 +143,7 @@ class SocketWire(Wire):
         Whoever made the stream may have closed it, and the system may have given the number to
         another socket since.
         """
-        return self._fileno() == self._fd
+        return self._socket.fileno() == self._fd
 
     def replaced(self) -> None:
         """Note that another socket has the descriptor; see `Polled`."""
@@ -196,7 +194,7 @@ class SocketWire(Wire):
 
     def _write(self, buffers: Sequence[bytes | memoryview]) -> bool:
         """Write as much as the system takes; tell whether that was all."""
-        if self._fileno() != self._fd:
+        if self._socket.fileno() != self._fd:
             raise OSError("the socket is closed")
         # What was taken is whole frames, and has to leave whole; should this fail, the line ends.
         self._unwritten = buffers
