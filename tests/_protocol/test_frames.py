@@ -226,7 +226,7 @@ def test_text_may_be_encoded_in_its_own_way() -> None:
 
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize(
-    "message", ["", "olá" * 9, "x" * (LARGE - 1), "á" * (LARGE // 2 - 1), b"", bytes(LARGE - 1)]
+    "message", ["", "olá" * 9, "x" * (LARGE - 1), "🦜" * (LARGE - 1), b"", bytes(LARGE - 1)]
 )
 def test_a_small_message_is_made_a_frame(
     message: Message, masked: bool, small_frame: SmallFrame, monkeypatch: pytest.MonkeyPatch
@@ -243,7 +243,7 @@ def test_a_small_message_is_made_a_frame(
     "message",
     [
         "x" * LARGE,
-        "á" * (LARGE // 2),
+        "á" * LARGE,
         bytes(LARGE),
         bytearray(3),
         memoryview(b"abc"),
@@ -456,7 +456,7 @@ def frame_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return message_frame
 
 
-FOR_MANY = ["olá" * 9, b"abc" * 9, "", b"", "x" * LARGE, bytes(LARGE)]
+FOR_MANY = ["olá" * 9, b"abc" * 9, "", b"", "漢" * (LARGE - 1), "x" * LARGE, bytes(LARGE)]
 
 
 @pytest.mark.parametrize("message", FOR_MANY)
@@ -484,6 +484,22 @@ def test_another_message_in_between_changes_nothing(
 
     assert whole(frame_of(message, masked=False)) == whole(frame)
     assert [whole(other)[-5:] for other in others] == [b"other", b"other", b"ooooo"]
+
+
+def test_text_that_is_equal_may_be_encoded_in_its_own_way(frame_of: MessageFrame) -> None:
+    frames = [frame_of(text, masked=False) for text in ("abc", Text("abc"), "abc")]
+
+    assert frames == [b"\x81\x03abc", b"\x81\x03ABC", b"\x81\x03abc"]
+
+
+@pytest.mark.parametrize("message", [bytearray(3), memoryview(b"abc"), Text("abc"), Bytes(b"abc")])
+def test_nothing_is_remembered_of_what_may_have_a_will_of_its_own(
+    message: Sendable, frame_of: MessageFrame
+) -> None:
+    before = sys.getrefcount(message)
+    frame_of(message, masked=False)
+
+    assert sys.getrefcount(message) == before
 
 
 def whole(frame: Frame) -> bytes:

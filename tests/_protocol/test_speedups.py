@@ -13,6 +13,7 @@ import re
 import sys
 import tracemalloc
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -464,6 +465,30 @@ def test_no_reference_is_lost_or_made_up() -> None:
     gc.collect()
     changes = [sys.getrefcount(thing) - count for thing, count in zip(things, before, strict=True)]
     assert max(map(abs, changes)) < rounds / 2
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_module_that_goes_lets_go_of_the_latest_message(emptied: bool) -> None:
+    path = sys.modules["trio_ws._protocol.speedups"].__file__
+    assert path is not None
+    # Another instance of it, as each interpreter has its own.
+    spec = spec_from_file_location("trio_ws._protocol.speedups", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    message = bytes(100)
+    before = sys.getrefcount(message)
+
+    module.small_frame(message, False)
+    kept = sys.getrefcount(message)
+    if emptied:
+        # No cycle is left then, and it goes without the collector.
+        vars(module).clear()
+    del module
+    gc.collect()
+
+    assert (kept, sys.getrefcount(message)) == (before + 1, before)
 
 
 def test_no_macro_is_used_that_counts_only_where_it_was_built() -> None:

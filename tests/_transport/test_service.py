@@ -771,6 +771,31 @@ async def test_a_client_without_room_that_breaks_off_costs_nothing(
     assert len(errors_in(caplog)) == logged
 
 
+async def test_a_client_without_room_is_answered_where_no_interrupt_comes_between() -> None:
+    _, server = stream_pair()
+    protected: list[bool] = []
+
+    class Asking(Plain):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            protected.append(trio.lowlevel.currently_ki_protected())
+            await super().send_all(data)
+
+    async with open_service(page) as clients, trio.open_nursery() as nursery:
+        # As the task that it is in a server.
+        nursery.start_soon(clients.service.refuse_stream, Asking(server))
+
+    assert protected == [True]
+
+
+async def test_a_request_that_was_answered_is_kept_by_nobody() -> None:
+    async with open_service(page) as clients:
+        client, server = stream_pair()
+        await client.send_all(GET)
+        await clients.service.serve_stream(server)
+
+        assert not clients.service._waiting  # noqa: SLF001
+
+
 async def test_limits_reach_the_connection(autojump_clock: MockClock) -> None:
     async with open_service(echo, limits=Limits(max_message=5, open_timeout=inf)) as clients:
         peer = await clients.open(rest=raw_frame(1, b"too long", masked=True))

@@ -338,6 +338,7 @@ async def test_a_fault_of_writing_costs_this_connection_only(
 
         assert bench.owner.ends == [bench.outgoing.fault]
         assert "writing failed" in caplog.text
+        assert "KeyError: 'odd'" in caplog.text
 
 
 async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(benches: Benches) -> None:

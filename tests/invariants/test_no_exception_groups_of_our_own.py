@@ -335,6 +335,29 @@ def test_exit_in_a_group_of_a_handler_ends_the_program_and_its_errors_are_failur
         trio.run(main)
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_two_handlers_that_end_the_program_at_once_end_it_once(end: type[BaseException]) -> None:
+    both = trio.Event()
+    waiting: list[trio_ws.Request] = []
+
+    async def handler(request: trio_ws.Request) -> None:
+        waiting.append(request)
+        if len(waiting) == 2:
+            both.set()
+        await both.wait()
+        raise end
+
+    async def main() -> None:
+        listener = MemoryListener()
+        for _ in range(2):
+            trio.lowlevel.spawn_system_task(listener.open().send_all, HANDSHAKE)
+        with trio.fail_after(NET):
+            await trio_ws.serve(handler, listeners=[listener])
+
+    with pytest.raises(end):
+        trio.run(main)
+
+
 def test_interrupt_in_a_clients_block_leaves_as_itself(interruptible: None) -> None:
     async def main() -> None:
         async with trio_ws.testing.connect(echo):

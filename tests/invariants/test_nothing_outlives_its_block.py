@@ -1,11 +1,14 @@
 """Invariant 6: no task, nursery, scope or file descriptor outlives the block it belongs to."""
 
 import ast
+import gc
 import itertools
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +19,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_ws
 import trio_ws.testing
 from tests.invariants.peers import (
+    HANDSHAKE,
     NET,
     PONG,
     TEXT,
@@ -392,6 +396,24 @@ async def test_server_keeps_no_task_for_clients_that_have_left(autojump_clock: M
         await wait_all_tasks_blocked()
 
         assert tasks_living() == before
+
+
+async def test_server_goes_with_the_last_who_knows_it(autojump_clock: MockClock) -> None:
+    # What a handler holds, and an SSL context, are not to wait for the garbage collector.
+    gc.collect()
+    gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            listener = MemoryListener()
+            await listener.open().send_all(HANDSHAKE)
+            server = await nursery.start(partial(trio_ws.serve, echo, listeners=[listener]))
+            await wait_all_tasks_blocked()
+            await server.drain(1)
+        parts = [weakref.ref(server), weakref.ref(server._service)]  # noqa: SLF001
+        del server
+        assert [part() for part in parts] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.network

@@ -244,7 +244,7 @@ _latest: tuple[object, bytes] = ("", b"")
 
 # By position: for the compiled one, names would cost as much as the frame.
 def python_small_frame(message: object, masked: bool, /) -> bytes | None:
-    """Make the frame of a whole message, if that is ``str`` or ``bytes`` and less than `LARGE`.
+    """Make the frame of a whole message, if that is ``str`` or ``bytes``, and short.
 
     A message that is sent to many is serialised once, if the same object is given each time and
     `forget_frame` is not called in between. That is for frames without mask, since each masked one
@@ -255,7 +255,7 @@ def python_small_frame(message: object, masked: bool, /) -> bytes | None:
         masked: Whether to mask: a client does, a server does not.
 
     Returns:
-        The frame; None for what is something else, or too large.
+        The frame; None for what is something else, or has `LARGE` characters or bytes.
 
     Raises:
         UnicodeEncodeError: There are surrogates in the text.
@@ -268,11 +268,9 @@ def python_small_frame(message: object, masked: bool, /) -> bytes | None:
     # What has a class of its own may have its own way of being encoded, too.
     if type(message) is str and len(message) < LARGE:
         opcode, payload = TEXT, message.encode()
-    elif type(message) is bytes:
+    elif type(message) is bytes and len(message) < LARGE:
         opcode, payload = BINARY, message
     else:
-        return None
-    if len(payload) >= LARGE:
         return None
     frame = python_serialise(opcode, payload, masked=masked)
     if not masked:
@@ -328,7 +326,7 @@ def other_frame(message: Sendable, *, masked: bool) -> Frame:
     # A view's length counts items, which may be larger than a byte; and it may be changed.
     payload = bytes(payload)
     frame = _header(_FIN | opcode, 0, len(payload)), payload
-    if message.__class__ is str or message.__class__ is bytes:
+    if type(message) is str or type(message) is bytes:
         _latest_large = message, frame
     return frame
 

@@ -433,7 +433,7 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
         return Py_NewRef(state->frame);
     }
     if (PyUnicode_CheckExact(payload)) {
-        /* Encoded it is at least as long. */
+        /* By its characters: to encode it only to refuse it would take as long as its frame. */
         if (PyUnicode_GetLength(payload) >= LARGE) {
             return Py_NewRef(Py_None);
         }
@@ -443,13 +443,13 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
             return NULL;
         }
     }
-    result = PyBytes_CheckExact(payload) && PyBytes_Size(payload) < LARGE
-                 ? make_frame(state, FIN | opcode,
-                              (const unsigned char *)PyBytes_AsString(payload),
-                              PyBytes_Size(payload), masked)
-                 : Py_NewRef(Py_None);
+    else if (!PyBytes_CheckExact(payload) || PyBytes_Size(payload) >= LARGE) {
+        return Py_NewRef(Py_None);
+    }
+    result = make_frame(state, FIN | opcode, (const unsigned char *)PyBytes_AsString(payload),
+                        PyBytes_Size(payload), masked);
     Py_XDECREF(text);
-    if (!masked && result != NULL && result != Py_None) {
+    if (!masked && result != NULL) {
         forget(state);
         state->message = Py_NewRef(args[0]);
         state->frame = Py_NewRef(result);
@@ -711,6 +711,12 @@ clear(PyObject *module)
     return 0;
 }
 
+static void
+release(void *module)
+{
+    clear(module);
+}
+
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, execute},
     {0, NULL},
@@ -725,6 +731,7 @@ static struct PyModuleDef definition = {
     .m_slots = slots,
     .m_traverse = traverse,
     .m_clear = clear,
+    .m_free = release,
 };
 
 PyMODINIT_FUNC

@@ -3,7 +3,7 @@
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
@@ -64,13 +64,9 @@ class Server:
         self._service = service
         self._listeners = listeners
         self._max_connections = max_connections
-        self._streams = 0
-        # One for all streams: it knows of none.
-        self._stay = _Stay(self._left)
         self._listening = trio.CancelScope()
         self._serving = trio.CancelScope()
-        self._idle = trio.Event()
-        self._interrupt: KeyboardInterrupt | SystemExit | None = None
+        self._streams = _Streams(self._listening)
         self._endpoints = tuple(map(listening_at, listeners))
 
     @property
@@ -101,7 +97,7 @@ class Server:
         return ServerStatistics(
             connections_open=len(self._service.connections),
             connections_total=counters.connections,
-            streams=self._streams,
+            streams=self._streams.count,
             requests=counters.requests,
             refused=counters.refused,
             handler_failures=counters.failures,
@@ -127,9 +123,9 @@ class Server:
         self._listening.cancel()
         self._service.drain()
         with trio.move_on_after(grace):
-            await self._idle.wait()
+            await self._streams.idle.wait()
         self._serving.cancel()
-        await self._idle.wait()
+        await self._streams.idle.wait()
 
     async def _run(self, task_status: trio.TaskStatus["Server"]) -> None:
         try:
@@ -139,18 +135,18 @@ class Server:
                         with self._listening:
                             task_status.started(self)
                             await serve_streams(self._serve_stream, self._listeners, handlers)
-                        self._set_idle()
-                        await self._idle.wait()
+                        self._streams.set_idle()
+                        await self._streams.idle.wait()
                     except BaseException:
                         handlers.cancel_scope.cancel()
                         await self._see_off()
                         raise
         finally:
             # Whichever way it ended, whoever drains has nothing to wait for any more.
-            self._idle.set()
-            if self._interrupt is not None:
+            self._streams.idle.set()
+            if self._streams.interrupt is not None:
                 # Beside it there is only what it has set off itself.
-                raise self._interrupt from None
+                raise self._streams.interrupt from None
 
     async def _see_off(self) -> None:
         """Wait for the goodbyes of handlers that were cancelled; Ctrl-C cuts them short.
@@ -159,48 +155,50 @@ class Server:
         it would keep to itself that somebody is in a hurry.
         """
         self._listening.cancel()
-        self._set_idle()
+        self._streams.set_idle()
         with trio.CancelScope(shield=True):
-            while not self._idle.is_set():
+            while not self._streams.idle.is_set():
                 try:
-                    await self._idle.wait()
+                    await self._streams.idle.wait()
                 except KeyboardInterrupt as interrupt:
-                    self._interrupt = interrupt
+                    self._streams.interrupt = interrupt
                     self._service.abort()
 
+    @trio.lowlevel.enable_ki_protection
     def _serve_stream(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
         # No coroutine around the service's, which every resumption of a handler would go through.
-        if self._streams >= self._max_connections:
+        if self._streams.count >= self._max_connections:
             return self._service.refuse_stream(stream)
-        self._streams += 1
-        return self._service.serve_stream(stream, self._stay)
-
-    def _left(self, error: BaseException | None) -> None:
-        """Count a stream that was served no longer, and note what it ended with."""
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            # The nursery makes a group of it, with what it has set off itself.
-            self._interrupt = error
-        self._streams -= 1
-        self._set_idle()
-
-    def _set_idle(self) -> None:
-        if self._listening.cancel_called and not self._streams:
-            self._idle.set()
+        self._streams.count += 1
+        return self._service.serve_stream(stream, self._streams)
 
     def __repr__(self) -> str:
         where = ", ".join(map(describe, self._endpoints))
         return f"<Server {where}, {len(self._service.connections)} connections>"
 
 
-class _Stay(AbstractContextManager[None]):
-    """What `Service.serve_stream` is in as long as it serves a stream of a server.
+class _Streams(AbstractContextManager[None]):
+    """The streams that a server serves; `Service.serve_stream` is in it as long as it serves one.
 
     Args:
-        on_end: Called at the end, with the error if there is one.
+        listening: Is cancelled when no more will come.
     """
 
-    def __init__(self, on_end: Callable[[BaseException | None], None]) -> None:
-        self._on_end = on_end
+    # It knows no server: that would be a cycle.
+
+    def __init__(self, listening: trio.CancelScope) -> None:
+        self._listening = listening
+        self.count = 0
+        """How many there are; whoever starts one has counted it before that."""
+        self.idle = trio.Event()
+        """Set when the last one has ended, and no more will come."""
+        self.interrupt: KeyboardInterrupt | SystemExit | None = None
+        """What ended one of them, and the program with it."""
+
+    def set_idle(self) -> None:
+        """Note that nothing is left to wait for, if that is so."""
+        if self._listening.cancel_called and not self.count:
+            self.idle.set()
 
     def __exit__(
         self,
@@ -208,7 +206,11 @@ class _Stay(AbstractContextManager[None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._on_end(error)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # The nursery makes a group of it, with what it has set off itself.
+            self.interrupt = error
+        self.count -= 1
+        self.set_idle()
 
 
 @trio.lowlevel.enable_ki_protection

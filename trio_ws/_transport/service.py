@@ -4,7 +4,7 @@ import logging
 import ssl
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 import trio
@@ -63,6 +63,13 @@ class Counters:
     connections: int = 0
     refused: int = 0
     failures: int = 0
+    open: set[Connection] = field(default_factory=set[Connection])
+    """The connections that are open."""
+
+    def opened(self, connection: Connection) -> None:
+        """Count a connection that begins."""
+        self.connections += 1
+        self.open.add(connection)
 
 
 @dataclass(slots=True)
@@ -126,12 +133,13 @@ class Service:
         self._propagate = propagate
         self._propagated: Exception | None = None
         self.counters: Counters = Counters()
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection] = self.counters.open
         """The connections that are open."""
         self.draining: bool = False
         """Whether opening handshakes are refused with 503."""
-        # Kept, because a bound method made for each arrival would live as long as a connection.
-        self._callbacks = self._opened, self.connections.discard
+        # Kept, because a bound method made for each arrival would live as long as a connection; and
+        # none of this service, which would be a cycle.
+        self._callbacks = self.counters.opened, self.connections.discard
         self._waiting: set[Arrival] = set()
         self._addresses = Addresses(limits.max_connections_per_address)
         self._refusing = 0
@@ -356,10 +364,6 @@ class Service:
                 "a handler returned a response after it had accepted %s",
                 escaped(arrival.head.target),
             )
-
-    def _opened(self, connection: Connection) -> None:
-        self.counters.connections += 1
-        self.connections.add(connection)
 
     def _checked(self, arrival: Arrival, returned: object) -> Response | None:
         """Return what a handler has returned, if it may return that."""
