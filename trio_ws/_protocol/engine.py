@@ -193,9 +193,8 @@ class Engine:
             frame = self._deflater.frame(message, compress, masked=self.client)
             if frame is not None:
                 return frame
-        # As `message_frame`, with a call less for each message.
-        small = small_frame(message, self.client)
-        return other_frame(message, masked=self.client) if small is None else small
+        # This is `message_frame`, which would be a call more for each message.
+        return small_frame(message, self.client) or other_frame(message, masked=self.client)
 
     def _send_message(self, data: Sendable, *, fin: bool) -> bytes:
         opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)

@@ -305,8 +305,7 @@ def message_frame(message: Sendable, *, masked: bool) -> Frame:
     Raises:
         TypeError: It is no message.
     """
-    small = small_frame(message, masked)
-    return other_frame(message, masked=masked) if small is None else small
+    return small_frame(message, masked) or other_frame(message, masked=masked)
 
 
 # As `_latest`, for a large message.

@@ -221,9 +221,7 @@ class SocketWire(Wire):
         if self._entry is not None:
             current_alarms().cancel(self._entry)
             self._entry = None
-        self.writing = False
-        if self._closing is not None:
-            self._writing_ended()
+        self._writing_ended()
 
     def _wait_writable(self) -> None:
         self._watch(self.interest | WRITE)
