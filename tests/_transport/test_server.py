@@ -525,6 +525,21 @@ async def test_the_one_connection_too_many_is_answered_503_until_there_is_room(
     nursery.cancel_scope.cancel()
 
 
+async def test_several_listeners_have_room_for_no_more_together(nursery: trio.Nursery) -> None:
+    # All of them accept in one tick.
+    listeners = [MemoryListener() for _ in range(3)]
+    streams = [listener.dial() for listener in listeners]
+    limits = Limits(max_connections=1)
+    server = await nursery.start(partial(serve, echo, listeners=listeners, limits=limits))
+    await wait_all_tasks_blocked()
+
+    statistics = server.statistics()
+    assert (statistics.streams, statistics.refused) == (1, 2)
+    for stream in streams:
+        await stream.aclose()
+    nursery.cancel_scope.cancel()
+
+
 async def test_no_more_than_64_are_told_at_a_time_that_there_is_no_room(
     nursery: trio.Nursery,
 ) -> None:
