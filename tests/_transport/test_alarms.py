@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from math import inf
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -250,6 +251,24 @@ async def test_others_run_between_alarms_that_take_long(mock_clock: MockClock) -
 
     assert {0, 3, 6, 9, 12} >= set(counts)
     assert {3, 6, 9} & set(counts)
+
+
+async def test_an_alarm_that_fails_is_logged_and_costs_no_other(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty, other, later = Bell(lambda: 1 // 0), Bell(), Bell()
+    alarms = current_alarms()
+
+    alarms.at(1, faulty)
+    alarms.at(1, other)
+    await trio.sleep(2)
+    alarms.at(3, later)
+    await trio.sleep(2)
+
+    assert (faulty.rung, other.rung, later.rung) == ([1], [1], [3])
+    assert [record.getMessage() for record in caplog.records] == ["an alarm failed"]
+    assert "ZeroDivisionError" in caplog.text
+    assert count_alarm_tasks() == 0
 
 
 async def test_a_run_has_alarms_of_its_own() -> None:

@@ -204,6 +204,19 @@ async def test_extend_wakes_the_receiver_once(nursery: trio.Nursery) -> None:
     assert len(inbox) == 2
 
 
+async def test_what_is_handed_over_at_once_does_not_wait(nursery: trio.Nursery) -> None:
+    inbox = make_inbox()
+    receiver = Receiver(inbox)
+    nursery.start_soon(receiver.run)
+    await wait_all_tasks_blocked()
+
+    inbox.extend(["olá", "two", "three"], 12)
+
+    assert (len(inbox), inbox.size) == (2, 8)
+    await wait_all_tasks_blocked()
+    assert receiver.got == ["olá"]
+
+
 async def test_extend_to_the_last_message_announces_room_later() -> None:
     announced: list[int] = []
     inbox = make_inbox(max_messages=2, on_room=lambda: announced.append(len(inbox)))
@@ -283,6 +296,23 @@ async def test_receive_gives_way_every_32_messages() -> None:
         counts = [(await inbox.receive(), steps.count)[1] for _ in range(64)]
 
     assert counts == [0] * 31 + [1] * 32 + [2]
+
+
+async def test_receive_counts_anew_after_a_wait(nursery: trio.Nursery) -> None:
+    inbox = make_inbox()
+    for number in range(31):
+        inbox.put(str(number))
+        await inbox.receive()
+    nursery.start_soon(Receiver(inbox).run)
+    await wait_all_tasks_blocked()
+    inbox.put("waited for")
+    await wait_all_tasks_blocked()
+    inbox.put("next")
+
+    with Steps() as steps:
+        await inbox.receive()
+
+    assert steps.count == 0
 
 
 async def test_receive_keeps_its_message_when_cancelled_while_giving_way() -> None:

@@ -639,6 +639,41 @@ async def test_a_peer_that_takes_nothing_is_dropped(
     assert link.closure.by == "local"
 
 
+async def test_what_a_read_leaves_over_is_kept_when_its_buffer_is_used_again(
+    engine_type: EngineType, nursery: trio.Nursery
+) -> None:
+    link, _ = open_link(nursery, engine_type)
+    buffer = bytearray(FINE + raw_frame(1, b"halved", masked=True))
+    # Within the header: what has come of a payload is copied anyway.
+    half = len(FINE) + 3
+    rest = bytes(buffer[half:])
+
+    link.receive_bytes(memoryview(buffer)[:half])
+    buffer[:] = bytes(len(buffer))
+    link.receive_bytes(rest)
+
+    assert [await link.inbox.receive() for _ in range(2)] == ["fine", "halved"]
+    await settle(link, nursery)
+
+
+async def test_a_fault_in_handing_over_leaves_no_view_of_the_buffer(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    link, _ = open_link(nursery)
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("trio_ws._transport.inbox.Inbox.extend", fail)
+    buffer = bytearray(FINE + FINE[:-1])
+    with pytest.raises(MemoryError):
+        link.receive_bytes(memoryview(buffer))
+    # It could not be made shorter if there were a view of it.
+    buffer.clear()
+
+    await settle(link, nursery)
+
+
 async def test_what_a_dropped_peer_still_sends_is_no_message(nursery: trio.Nursery) -> None:
     link, _ = open_link(nursery)
 

@@ -37,7 +37,12 @@ class Owner:
         self.excesses: list[str] = []
         self.is_open = True
         self.inbox = MeteredInbox(
-            rate, limits, "client x", on_room=self._room, on_excess=self._excess
+            rate,
+            limits,
+            "client x",
+            on_room=self._room,
+            on_tokens=self._room,
+            on_excess=self._excess,
         )
 
     def _room(self) -> None:
@@ -155,6 +160,26 @@ async def test_flood_is_held_up_by_back_pressure_and_never_kept(autojump_clock: 
     assert statistics.reading_paused
     assert statistics.inbox_messages == 1
     assert statistics.bytes_received < 200 * 1024
+
+
+async def test_fault_of_ours_when_tokens_come_costs_this_connection_only(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiving(TWO_A_SECOND) as (connection, peer, received):
+        await peer.send(*texts(*range(8)))
+        await trio.sleep(0.1)
+
+        def fail(*_: object) -> None:
+            raise MemoryError("no room")
+
+        monkeypatch.setattr("trio_ws._protocol.engine.Engine.messages", fail)
+        with trio.fail_after(100):
+            await connection.wait_closed()
+
+        assert received.messages == list("0123")
+        assert connection.close_code == 1006
+        assert "parsing failed; the connection is dropped" in caplog.text
+        await peer.stream.aclose()
 
 
 async def test_peer_that_is_slowed_down_is_not_blamed_by_the_keepalive(

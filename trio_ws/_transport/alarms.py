@@ -4,6 +4,7 @@ A sleeping task for each connection would cost more memory than the rest of an i
 """
 
 import heapq
+import logging
 from itertools import count
 from math import inf
 from typing import Protocol
@@ -16,12 +17,14 @@ _MAX_ROUND = 256  # alarms called before all other tasks have their step
 
 _MAX_TIME = 0.005  # seconds of calling them after which others have it as well
 
+_logger = logging.getLogger("trio_ws.alarms")
+
 
 class Alarm(Protocol):
     """What can be called when it is due."""
 
     def due(self) -> None:
-        """Do what is to be done now. It may not raise."""
+        """Do what is to be done now. A failure is logged, and costs other alarms nothing."""
 
 
 class Entry:
@@ -106,7 +109,11 @@ class Alarms:
             if not self._set:
                 # What was taken back is not worth waiting for.
                 self._heap.clear()
-            alarm.due()
+            try:
+                alarm.due()
+            except Exception:
+                # All connections of the run are served by this one task.
+                _logger.exception("an alarm failed")
 
 
 _current: trio.lowlevel.RunVar[Alarms] = trio.lowlevel.RunVar("trio_ws.alarms")

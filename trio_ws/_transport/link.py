@@ -118,7 +118,12 @@ class Link:
     def _make_inbox(self, limits: Limits, rate: Rate | None) -> Inbox:
         if rate is not None:
             return MeteredInbox(
-                rate, limits, self.peer, on_room=self._unblock, on_excess=self._break_rule
+                rate,
+                limits,
+                self.peer,
+                on_room=self._unblock,
+                on_tokens=self._unblock_alone,
+                on_excess=self._break_rule,
             )
         return Inbox(
             max_messages=limits.inbox_messages,
@@ -152,12 +157,15 @@ class Link:
             return True
         engine, inbox = self.engine, self.inbox
         messages, size, all_taken = engine.receive_messages(data, *inbox.room)
-        if messages:
+        if all_taken and messages:
+            # Nearly always; and nothing is left to keep.
             self.received += len(messages)
             inbox.extend(messages, size)
-            if all_taken:
-                return True
+            return True
         try:
+            if messages:
+                self.received += len(messages)
+                inbox.extend(messages, size)
             return self._parse()
         finally:
             engine.keep()
@@ -197,6 +205,13 @@ class Link:
         if not self._deaf and self._parse():
             self.wire.resume()
 
+    def _unblock_alone(self) -> None:
+        """Go on like `_unblock`, where nobody who calls would know what to do with a failure."""
+        try:
+            self._unblock()
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._parsing_failed(failure)
+
     def due(self) -> None:
         """Go on when others have had their turn; see `Alarm`."""
         self._turn = False
@@ -206,10 +221,13 @@ class Link:
             self._unblock()
             if self._lost is not None:
                 self.line_ended(*self._lost)
-        except Exception as failure:
-            # A fault of ours costs this connection, and no other one.
-            _logger.exception("parsing failed; the connection is dropped")
-            self.line_ended(failure)
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            self._parsing_failed(failure)
+
+    def _parsing_failed(self, failure: Exception) -> None:
+        # A fault of ours costs this connection, and no other one.
+        _logger.error("parsing failed; the connection is dropped", exc_info=failure)
+        self.line_ended(failure)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):

@@ -74,6 +74,7 @@ class MeteredInbox(Inbox):
         limits: What makes it full otherwise.
         peer: How messages for people call the peer.
         on_room: Called when it was full and has room again.
+        on_tokens: Called when there are tokens again, by a task that is nobody's; may not raise.
         on_excess: Called with the reason, to close the connection; tells whether it was open.
     """
 
@@ -85,6 +86,7 @@ class MeteredInbox(Inbox):
         "_go_on",
         "_items",
         "_on_excess",
+        "_on_tokens",
         "_peer",
     )
 
@@ -95,6 +97,7 @@ class MeteredInbox(Inbox):
         peer: str,
         *,
         on_room: Callable[[], None],
+        on_tokens: Callable[[], None],
         on_excess: Callable[[str], bool],
     ) -> None:
         super().__init__(
@@ -103,6 +106,7 @@ class MeteredInbox(Inbox):
             on_room=self._have_room,
         )
         self._go_on = on_room
+        self._on_tokens = on_tokens
         self._on_excess = on_excess
         self._excess = rate.excess
         self._peer = peer
@@ -172,7 +176,7 @@ class MeteredInbox(Inbox):
         """Take messages again; see `Alarm`."""
         self._alarm = None
         if not super().full:
-            self._go_on()
+            self._on_tokens()
 
     def _have_room(self) -> None:
         """Give the peer the time back in which the application was behind."""
