@@ -8,6 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests._transport.fakes import cancel_when_blocked
+from trio_ws._protocol.frames import message_frame
 from trio_ws._transport.outgoing import CHUNK, MAX_PONGS, Outgoing
 
 
@@ -231,6 +232,18 @@ def test_clear_forgets_everything() -> None:
 
     assert outgoing.empty
     assert outgoing.size == 0
+
+
+def test_clear_forgets_the_message_that_was_sent_to_many() -> None:
+    message = "for many"
+    outgoing = Outgoing(0)
+    outgoing.push(frame := message_frame(message, masked=False))
+    known = message_frame(message, masked=False)
+
+    outgoing.clear()
+
+    assert known is frame
+    assert message_frame(message, masked=False) is not frame
 
 
 async def test_wait_for_room_returns_at_once_when_there_is_room() -> None:

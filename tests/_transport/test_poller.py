@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests._transport.watchers import each_watcher, make_selector_watcher
+from trio_ws._protocol.frames import message_frame
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport import watchers as watchers_module
 from trio_ws._transport.poller import (
@@ -654,6 +655,31 @@ async def test_a_fault_while_serving_costs_that_socket_only(
     assert watcher.watched == [(1001, 0, READ)]
 
 
+async def test_each_round_of_reading_has_its_own_time(mock_clock: MockClock) -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    times: list[tuple[float, float]] = []
+
+    class Timed(Served):
+        def ready(self, interest: int, now: float, /) -> bool:
+            times.append((now, trio.current_time()))
+            return super().ready(interest, now)
+
+    served = Timed()
+    for fd in range(1000, 1080):
+        poller.add(fd, served)
+
+    watcher.ring(*((fd, READ) for fd in range(1000, 1080)))
+    while len(times) < 80:
+        await trio.lowlevel.checkpoint()
+        mock_clock.jump(1)
+    for fd in range(1000, 1080):
+        poller.remove(fd, served)
+
+    assert len({now for now, _ in times}) > 2
+    assert [now for now, _ in times] == [time for _, time in times]
+
+
 async def test_a_socket_that_removes_itself_and_then_fails_costs_no_other() -> None:
     watcher = SpyWatcher()
     poller = Poller(watcher)
@@ -670,6 +696,71 @@ async def test_a_socket_that_removes_itself_and_then_fails_costs_no_other() -> N
     poller.remove(1002, other)
 
     assert len(other.readies) == 1
+
+
+async def test_a_fault_of_one_whose_descriptor_was_reused_costs_not_the_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    poller = Poller(SpyWatcher())
+
+    class Faulty(Served):
+        def replaced(self) -> None:
+            raise RuntimeError("mine")
+
+    poller.add(1001, Faulty())
+    poller.add(1001, fresh := Served())
+    poller.flush_soon(fresh)
+    await wait_all_tasks_blocked()
+    poller.remove(1001, fresh)
+
+    assert fresh.flushes == 1
+    assert "RuntimeError: mine" in caplog.text
+
+
+async def test_other_tasks_run_while_writing_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    poller = Poller(SpyWatcher())
+    order: list[int] = []
+
+    class Numbered(Served):
+        def flush(self) -> None:
+            number = self.interest
+            # The first one has more to write, for which its turn comes behind all others.
+            if not order:
+                poller.flush_soon(self)
+            order.append(number)
+
+    monkeypatch.setattr("trio_ws._transport.poller.perf_counter", lambda: 0.002 * len(order))
+    poller.add(1001, served := Served())
+    for number in range(12):
+        each = Numbered()
+        each.interest = number
+        poller.flush_soon(each)
+
+    counts: list[int] = []
+    for _ in range(30):
+        await trio.lowlevel.checkpoint()
+        counts.append(len(order))
+    poller.remove(1001, served)
+
+    assert order == [*range(12), 0]
+    assert {0, 3, 6, 9, 12, 13} >= set(counts)
+    assert {3, 6, 9} & set(counts)
+
+
+async def test_a_round_of_reading_forgets_the_message_that_was_sent_to_many() -> None:
+    watcher = SpyWatcher()
+    poller = Poller(watcher)
+    poller.add(1001, served := Served())
+    message = "for many"
+    frame = message_frame(message, masked=False)
+    known = message_frame(message, masked=False)
+
+    watcher.ring((1001, WRITE))
+    await wait_all_tasks_blocked()
+    poller.remove(1001, served)
+
+    assert known is frame
+    assert message_frame(message, masked=False) is not frame
 
 
 async def test_a_large_backlog_is_flushed_in_rounds() -> None:

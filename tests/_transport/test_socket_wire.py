@@ -341,6 +341,20 @@ async def test_a_fault_of_writing_costs_this_connection_only(
         assert "KeyError: 'odd'" in caplog.text
 
 
+async def test_nothing_is_read_after_a_write_that_ends_reading() -> None:
+    async with Benches(None).open() as bench:
+        await bench.fill()
+        # What is left of that write is gone, so that the queue is asked, which fails.
+        bench.wire._unwritten = ()  # noqa: SLF001 - else the system would decide how much it takes
+        bench.outgoing.fault = KeyError("odd")
+        os.write(bench.raw.socket.fileno(), b"too late")
+
+        bench.wire.ready(READ | WRITE, 0)
+
+        assert bench.owner.ends == [bench.outgoing.fault]
+        assert bench.owner.data == b""
+
+
 async def test_a_server_writes_all_then_half_closes_and_waits_for_the_end(benches: Benches) -> None:
     async with benches.open() as bench:
         size = await bench.fill()

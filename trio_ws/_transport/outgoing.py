@@ -16,7 +16,7 @@ from typing import cast
 
 import trio
 
-from trio_ws._protocol.frames import Frame
+from trio_ws._protocol.frames import Frame, forget_message
 
 CHUNK = 64 * 1024
 """Bytes that `take` gathers for one write; one larger frame goes alone."""
@@ -121,6 +121,8 @@ class Outgoing:
 
     def clear(self) -> None:
         """Forget everything: the line is gone."""
+        # What waited behind a write that did not end may still be kept for other connections.
+        forget_message()
         self._head = b""
         self._messages.clear()
         self._pongs = self._pings = None

@@ -10,8 +10,8 @@ twice before every ready one was read once, and a round is bounded by the number
 for.
 
 A second task writes. The first frame queued in a tick puts its socket on a list and wakes it; it
-runs after the tasks of that tick, and writes to each listed socket. A socket whose buffer is full
-is watched by the epoll like one that is to be read.
+runs after the tasks of that tick, and writes to each listed socket, in rounds bounded like the
+others. A socket whose buffer is full is watched by the epoll like one that is to be read.
 
 Both begin with the first socket or server, and end with the last. Whatever goes wrong with one
 socket stays with that socket.
@@ -45,7 +45,8 @@ _MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their ste
 
 _MAX_TIME = 0.005
 """Seconds of serving before all other tasks have their step: what a byte costs is for its sender to
-choose, above all one that is decrypted or inflated."""
+choose, above all one that is decrypted or inflated. Writing takes the system as long as there is
+much to copy, or to encrypt."""
 
 _MAX_FLUSHES = 256  # sockets written to before all other tasks have their step
 
@@ -119,7 +120,10 @@ class Poller:
         stale = self._sockets.get(fd)
         self._sockets[fd] = polled
         if stale is not None:
-            stale.replaced()
+            try:
+                stale.replaced()
+            except Exception:
+                _logger.exception("ending a connection whose socket was closed failed")
 
     @trio.lowlevel.enable_ki_protection
     def remove(self, fd: int, polled: Polled) -> None:
@@ -238,6 +242,8 @@ class Poller:
         while True:
             await trio.lowlevel.wait_readable(self._watcher.fileno())
             now = trio.current_time()
+            # A socket that is written to because it can be again passes the flusher by.
+            forget_message()
             # Asked for each event, where Trio's clock would show.
             began = perf_counter()
             useless: set[int] = set()
@@ -297,15 +303,21 @@ class Poller:
                 self._idle_flusher = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
             unwritten = self._unwritten[:_MAX_FLUSHES]
-            del self._unwritten[:_MAX_FLUSHES]
             # Whatever was sent to many in this tick has been sent by now.
             forget_message()
+            began = perf_counter()
+            flushed = 0
             polled: Polled | None
             for polled in unwritten:
+                flushed += 1
                 try:
                     polled.flush()
                 except Exception:
                     _logger.exception("writing to a socket failed")
+                if perf_counter() - began >= _MAX_TIME:
+                    break
+            # Those that have more to write have come again behind them.
+            del self._unwritten[:flushed]
             # As in `_poll`.
             polled = None
             unwritten.clear()

@@ -14,7 +14,7 @@ from trio_ws._transport.streams import BROKEN
 from trio_ws._transport.watchers import READ, WRITE
 from trio_ws._transport.wire import Wire, WireOwner
 
-MAX_WRITES = 4  # writes to one socket in a round, of up to 64 KiB each
+MAX_WRITES = 4  # writes to one socket in a round, of up to 64 KiB or of one frame each
 
 _logger = logging.getLogger("trio_ws.wire")
 
