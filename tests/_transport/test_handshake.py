@@ -193,6 +193,15 @@ async def test_headers_that_are_not_for_a_handler_to_set_are_refused(
         await rejected(handler)
 
 
+async def test_a_request_that_is_accepted_without_a_block_says_so() -> None:
+    async def handler(request: Request) -> None:
+        opened: object = request.accept()
+        await opened  # type: ignore[misc]
+
+    with pytest.raises(TypeError, match="write `async with`, not `await`"):
+        await rejected(handler)
+
+
 async def test_a_request_is_accepted_once() -> None:
     async def handler(request: Request) -> None:
         async with request.accept(), request.accept():

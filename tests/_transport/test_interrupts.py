@@ -98,3 +98,10 @@ def test_interrupt_on_the_way_into_a_block_comes_at_its_next_wait() -> None:
         signal.signal(signal.SIGINT, before)
 
     assert steps == ["entered", "inside"]
+
+
+async def test_whoever_awaits_a_block_is_told_to_enter_it() -> None:
+    opened: object = block([])
+
+    with pytest.raises(TypeError, match="write `async with`, not `await`"):
+        await opened  # type: ignore[misc]

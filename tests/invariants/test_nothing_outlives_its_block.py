@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import trio
@@ -38,6 +39,9 @@ from tests.invariants.peers import (
     until,
 )
 from trio_ws.testing import stream_pair
+
+if TYPE_CHECKING:
+    from outcome import Outcome
 
 _PACKAGE = Path(trio_ws.__file__).parent
 _GENERATORS = ("asynccontextmanager", "fixture")
@@ -466,6 +470,22 @@ def test_runs_in_several_threads_do_not_meet(greet: Callable[[], Awaitable[str |
         answers = list(threads.map(lambda _: trio.run(greet), range(8)))
 
     assert answers == ["hello"] * 8
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("greet", [_greet_in_memory, _greet_over_a_socket])
+def test_runs_as_guests_of_another_loop_work(greet: Callable[[], Awaitable[str | bytes]]) -> None:
+    def run_as_guest() -> str | bytes:
+        calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        outcomes: list[Outcome[str | bytes]] = []
+        trio.lowlevel.start_guest_run(
+            greet, run_sync_soon_threadsafe=calls.put, done_callback=outcomes.append
+        )
+        while not outcomes:
+            calls.get(timeout=NET)()
+        return outcomes[0].unwrap()
+
+    assert [run_as_guest() for _ in range(2)] == ["hello"] * 2
 
 
 async def test_stream_given_to_connect_is_closed_at_the_end(autojump_clock: MockClock) -> None:

@@ -52,7 +52,7 @@ def python_mask_in_place(data: bytearray | memoryview, key: bytes, offset: int =
 
     Raises:
         ValueError: The key has another length.
-        TypeError: The bytes cannot be changed.
+        TypeError: The bytes cannot be changed; BufferError, if it is compiled.
     """
     data[:] = python_mask(data, key, offset)
 

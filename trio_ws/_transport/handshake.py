@@ -18,6 +18,7 @@ from trio_ws._protocol.http import RequestHead, refuse
 from trio_ws._protocol.upgrade import RESERVED, Upgrade, accept_head
 from trio_ws._transport.connection import Connection
 from trio_ws._transport.endpoint import Endpoint, describe
+from trio_ws._transport.interrupts import Block
 from trio_ws._transport.lifetime import Opened
 from trio_ws._transport.tls_facts import TlsFacts
 from trio_ws._types import Headers, HeadersLike, Response, escaped
@@ -329,7 +330,7 @@ def _read_query(query: str) -> dict[str, str]:
         raise refuse(400, f"the query has more than {_MAX_QUERY_FIELDS} fields") from None
 
 
-class _Accepted(AbstractAsyncContextManager[Connection]):
+class _Accepted(Block[Connection]):
     """Accepts a request for as long as a block lasts; see `Request.accept`."""
 
     __slots__ = ("_arguments", "_arrival", "_opened")

@@ -1,4 +1,4 @@
-"""`unbroken` and `interruptible`: where Ctrl-C may come in between, and where it waits.
+"""`Block`, `unbroken` and `interruptible`: where Ctrl-C may come in between, and where it waits.
 
 Trio raises `KeyboardInterrupt` wherever it finds the program, except in functions marked by
 `trio.lowlevel.enable_ki_protection` and what they call; from there it goes to the main task, at its
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import trio
 
@@ -20,7 +20,16 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 
-class _Unbroken(AbstractAsyncContextManager[_T]):
+class Block(AbstractAsyncContextManager[_T]):
+    """What ``async with`` enters, and ``await``, as other libraries have it, does not."""
+
+    __slots__ = ()
+
+    def __await__(self) -> NoReturn:
+        raise TypeError("this lasts as long as its block: write `async with`, not `await`")
+
+
+class _Unbroken(Block[_T]):
     """A context manager whose entry and exit Ctrl-C does not interrupt, but for their waits."""
 
     __slots__ = ("_manager",)

@@ -7,12 +7,13 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import trio
 import trio.abc
 
 from trio_ws._config import Deflate, Keepalive, Limits, TrustedProxies
+from trio_ws._protocol.frames import implementation
 from trio_ws._protocol.hosts import Hosts
 from trio_ws._protocol.origin import Origins
 from trio_ws._transport.accepting import Listener, serve_streams
@@ -46,6 +47,8 @@ class ServerStatistics:
     """Requests that were refused before a handler was asked: malformed, late, or without room."""
     handler_failures: int
     """Handlers that ended with an error."""
+    frames: Literal["compiled", "python"]
+    """What parses and makes frames; see `ConnectionStatistics`."""
 
 
 class Server:
@@ -101,6 +104,7 @@ class Server:
             requests=counters.requests,
             refused=counters.refused,
             handler_failures=counters.failures,
+            frames=implementation(),
         )
 
     @trio.lowlevel.enable_ki_protection
