@@ -13,7 +13,8 @@ import outcome
 import trio
 
 from benchmarks.servers.options import HOST, MAX_MESSAGE, Options, announce
-from trio_ws._protocol.frames import encoded, serialise, split
+from trio_ws._protocol.frames import serialise, split
+from trio_ws._protocol.messages import encoded
 from trio_ws._protocol.upgrade import accept_key
 
 _ROUND = 32  # sockets read before their tasks have their step, as in trio_ws

@@ -11,8 +11,9 @@ from tests._protocol.implementations import (
     Split,
     either,
 )
-from trio_ws._protocol.frames import python_serialise, python_small_frame, python_split
+from trio_ws._protocol.frames import python_serialise, python_split
 from trio_ws._protocol.masking import python_mask, python_mask_in_place
+from trio_ws._protocol.messages import python_small_frame
 
 
 @pytest.fixture(scope="session", params=EITHER)

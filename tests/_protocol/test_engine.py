@@ -25,8 +25,9 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.fakes import raw_frame
 from trio_ws._protocol.engine import Engine
-from trio_ws._protocol.frames import Frame, read_header
+from trio_ws._protocol.frames import read_header
 from trio_ws._protocol.masking import mask, mask_in_place
+from trio_ws._protocol.messages import Frame
 from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message
 

@@ -18,11 +18,10 @@ from wsproto.events import (
 
 from tests.fakes import raw_frame
 from trio_ws._config import Deflate
-from trio_ws._protocol import frames
 from trio_ws._protocol.deflate import PIECE, STEP, TAIL
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.extensions import Agreement, answer_offers, make_offer, read_answer
-from trio_ws._protocol.frames import Frame, forget_message
+from trio_ws._protocol.messages import Frame, forget_message, recall_deflated
 
 CONT, TEXT, BINARY, CLOSE, PING = 0, 1, 2, 8, 9
 
@@ -284,7 +283,7 @@ def test_forgotten_message_is_let_go_of() -> None:
 
     forget_message()
 
-    assert frames.recall_deflated(TALK, (12, 1, 5)) is None
+    assert recall_deflated(TALK, (12, 1, 5)) is None
     assert alone(agreement).send_message(TALK) == made
 
 

@@ -24,18 +24,9 @@ from hypothesis import strategies as st
 
 from tests._protocol.implementations import compiled, needs_speedups
 from tests.fakes import raw_frame
-from trio_ws._protocol.frames import (
-    BINARY,
-    CLOSE,
-    LARGE,
-    PING,
-    TEXT,
-    python_forget_frame,
-    python_serialise,
-    python_small_frame,
-    python_split,
-)
+from trio_ws._protocol.frames import BINARY, CLOSE, PING, TEXT, python_serialise, python_split
 from trio_ws._protocol.masking import python_mask, python_mask_in_place
+from trio_ws._protocol.messages import LARGE, python_forget_frame, python_small_frame
 from trio_ws._types import Message
 
 pytestmark = needs_speedups

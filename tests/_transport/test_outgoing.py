@@ -8,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests._transport.fakes import cancel_when_blocked
-from trio_ws._protocol.frames import message_frame
+from trio_ws._protocol.messages import message_frame
 from trio_ws._transport.outgoing import CHUNK, MAX_PONGS, Outgoing
 
 

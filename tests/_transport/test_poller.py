@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests._transport.watchers import each_watcher, make_selector_watcher
-from trio_ws._protocol.frames import message_frame
+from trio_ws._protocol.messages import message_frame
 from trio_ws._transport import poller as poller_module
 from trio_ws._transport import watchers as watchers_module
 from trio_ws._transport.poller import (

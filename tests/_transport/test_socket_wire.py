@@ -17,7 +17,7 @@ from tests._transport.socket_benches import (
     needs_watcher,
     read_to_end,
 )
-from trio_ws._protocol.frames import message_frame
+from trio_ws._protocol.messages import message_frame
 from trio_ws._transport.outgoing import Outgoing
 from trio_ws._transport.poller import Poller
 from trio_ws._transport.socket_wire import SocketWire, rest_of

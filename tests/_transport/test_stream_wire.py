@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests._transport.fakes import Plain
 from tests._transport.wires import Bench, Owner, open_bench, open_failing, stopped_after
-from trio_ws._protocol.frames import message_frame
+from trio_ws._protocol.messages import message_frame
 from trio_ws.testing import stream_pair
 
 

@@ -31,7 +31,8 @@ from tests.fuzz.implementations import IMPLEMENTATIONS, Implementation, using
 from trio_ws._config import Deflate
 from trio_ws._protocol.engine import Engine
 from trio_ws._protocol.extensions import Agreement, answer_offers, make_offer, read_answer
-from trio_ws._protocol.frames import DEFLATED, LARGE
+from trio_ws._protocol.frames import DEFLATED
+from trio_ws._protocol.messages import LARGE
 from trio_ws._transport.inbox import message_size
 from trio_ws._types import Message
 

@@ -1,7 +1,7 @@
 """`speedups`: the compiled half of the protocol layer, or None where Python does its work.
 
 It is built from ``speedups.c`` where there is a compiler, and ``TRIO_WS_NO_SPEEDUPS=1`` turns it
-off. Either way the same functions are there, in `masking` and `frames`.
+off. Either way the same functions are there, in `masking`, `frames` and `messages`.
 """
 
 import logging

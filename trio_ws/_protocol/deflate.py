@@ -16,9 +16,9 @@ their turn is a `budget`, refilled for each step.
 import zlib
 
 from trio_ws._protocol.extensions import SMALLEST_WINDOW, Agreement
-from trio_ws._protocol.frames import (
+from trio_ws._protocol.frames import FrameError
+from trio_ws._protocol.messages import (
     Frame,
-    FrameError,
     deflated_frame,
     encoded,
     message_frame,

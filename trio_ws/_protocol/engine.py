@@ -49,15 +49,13 @@ from trio_ws._protocol.frames import (
     PING,
     PONG,
     TEXT,
-    Frame,
     FrameError,
-    other_frame,
     read_header,
     serialise,
-    small_frame,
     split,
 )
 from trio_ws._protocol.masking import mask
+from trio_ws._protocol.messages import Frame, other_frame, small_frame
 from trio_ws._types import Message, Sendable
 
 FRAMES = 256

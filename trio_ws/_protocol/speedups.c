@@ -1,6 +1,6 @@
 /* The compiled half of the protocol layer: `mask`, `mask_in_place`, `serialise`, `small_frame`,
- * `forget_frame` and `split`, each with the contract of its Python twin in masking.py and frames.py,
- * which tests hold against it.
+ * `forget_frame` and `split`, each with the contract of its Python twin in masking.py, frames.py and
+ * messages.py, which tests hold against it.
  *
  * Why C and not Cython: both were written and measured (CPython 3.11, Cython 3.3, gcc 12). Against
  * the stable ABI, Cython is twice as slow for one frame (340 ns to 160) and a fifth to a half slower
@@ -36,7 +36,7 @@
 #define LONGEST_HEADER 14
 #define KEY_SIZE 4
 
-/* Bytes from which on a payload is not copied to stand behind its header; see frames.py. */
+/* Bytes from which on a payload is not copied to stand behind its header; see messages.py. */
 #define LARGE (16 * 1024)
 
 /* Masked text up to this size is unmasked on the stack. */
@@ -410,7 +410,7 @@ forget(State *state)
 
 PyDoc_STRVAR(small_frame_doc,
 "small_frame($module, message, masked, /)\n--\n\n"
-"Make the frame of a small message; see `frames.python_small_frame`.");
+"Make the frame of a small message; see `messages.python_small_frame`.");
 
 static PyObject *
 small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
@@ -459,7 +459,7 @@ small_frame(PyObject *module, PyObject *const *args, Py_ssize_t given)
 
 PyDoc_STRVAR(forget_frame_doc,
 "forget_frame($module, /)\n--\n\n"
-"Let go of the latest frame; see `frames.python_forget_frame`.");
+"Let go of the latest frame; see `messages.python_forget_frame`.");
 
 static PyObject *
 forget_frame(PyObject *module, PyObject *unused)

@@ -1,4 +1,5 @@
-# What speedups.c defines; the contracts stand at the Python twins in `masking` and `frames`.
+# What speedups.c defines; the contracts stand at the Python twins in `masking`, `frames` and
+# `messages`.
 
 def mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0) -> bytes: ...
 def mask_in_place(data: bytearray | memoryview, key: bytes, offset: int = 0) -> None: ...

@@ -7,7 +7,7 @@ from typing import Protocol
 from wsproto.connection import ConnectionState
 from wsproto.events import Event
 
-from trio_ws._protocol.frames import Frame
+from trio_ws._protocol.messages import Frame
 from trio_ws._types import Message, Sendable
 
 

@@ -16,7 +16,7 @@ from typing import cast
 
 import trio
 
-from trio_ws._protocol.frames import Frame, forget_message
+from trio_ws._protocol.messages import Frame, forget_message
 
 CHUNK = 64 * 1024
 """Bytes that `take` gathers for one write; one larger frame goes alone."""

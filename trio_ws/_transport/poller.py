@@ -30,7 +30,7 @@ from typing import Protocol
 
 import trio
 
-from trio_ws._protocol.frames import forget_message
+from trio_ws._protocol.messages import forget_message
 from trio_ws._transport.watchers import Watcher, can_watch, make_watcher
 
 READ_SIZE = 256 * 1024

@@ -4,7 +4,7 @@ import logging
 
 import trio
 
-from trio_ws._protocol.frames import forget_message
+from trio_ws._protocol.messages import forget_message
 from trio_ws._transport.alarms import Entry, current_alarms
 from trio_ws._transport.streams import BROKEN, cut, half_close, sender
 from trio_ws._transport.wire import Closing, Wire
