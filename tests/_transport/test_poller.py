@@ -676,7 +676,7 @@ async def test_each_round_of_reading_has_its_own_time(mock_clock: MockClock) -> 
     for fd in range(1000, 1080):
         poller.remove(fd, served)
 
-    assert len({now for now, _ in times}) > 2
+    assert len({now for now, _ in times}) > 1
     assert [now for now, _ in times] == [time for _, time in times]
 
 
