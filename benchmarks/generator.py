@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -93,12 +94,13 @@ class Generator:
     @classmethod
     def compiled(cls, folder: Path) -> Self | None:
         """Compile the one in C into a folder; None if that cannot be done here."""
-        compiler = shutil.which(os.environ.get("CC", "cc"))
-        if compiler is None or sys.platform != "linux":
+        compiler = shlex.split(os.environ.get("CC") or "cc")
+        if shutil.which(compiler[0]) is None or sys.platform != "linux":
             return None
         program = folder / "generator"
         folder.mkdir(parents=True, exist_ok=True)
-        command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(_SOURCE), "-ldl"]
+        options = ["-O2", "-Wall", "-Wextra", "-o", str(program), str(_SOURCE), "-ldl"]
+        command = [*compiler, *options]
         if subprocess.run(command, check=False).returncode:
             return None
         return cls([str(program)], "C, epoll")
@@ -123,9 +125,16 @@ class Generator:
 
     @asynccontextmanager
     async def face(self, load: Load) -> AsyncGenerator["Facing", None]:
-        """Let it wait for a client: the fixed server that clients are measured against."""
+        """Let it wait for a client: the fixed server that clients are measured against.
+
+        Raises:
+            BenchError: The generator cannot do that.
+        """
         async with self._running([*load.arguments(), "--role=listen"], load) as process:
-            yield Facing(process, int(await first_line(process)))
+            port = await first_line(process)
+            if not port:
+                raise await _failure(process)
+            yield Facing(process, int(port))
 
     @asynccontextmanager
     async def _running(
@@ -171,8 +180,11 @@ async def _sample(process: trio.Process) -> Sample:
     output = b""
     async for part in process.stdout:
         output += part
-    status = await process.wait()
-    if status:
-        words = await last_words(process)
-        raise BenchError(words or f"the generator ended with status {status}")
+    if await process.wait():
+        raise await _failure(process)
     return Sample(**json.loads(output))
+
+
+async def _failure(process: trio.Process) -> BenchError:
+    status = await process.wait()
+    return BenchError(await last_words(process) or f"the generator ended with status {status}")

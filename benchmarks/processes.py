@@ -45,10 +45,7 @@ class Running:
     def complaint(self) -> str:
         """Return the last line with words in it of what it said on its standard error."""
         self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").splitlines()
-        # Exception groups frame what they say.
-        spoken = [line.strip(" |") for line in lines if any(map(str.isalpha, line))]
-        return spoken[-1] if spoken else "it said nothing"
+        return _last_line(self._errors.read()) or "it said nothing"
 
     async def rest(self) -> None:
         """Wait until it does nothing, so that its cleaning up is no burden for the next one."""
@@ -111,13 +108,19 @@ async def first_line(process: trio.Process) -> str:
 
 
 async def last_words(process: trio.Process) -> str:
-    """Return the last line that a process said on its standard error."""
+    """Return the last line with words in it that a process said on its standard error."""
     assert process.stderr is not None
     output = b""
     async for part in process.stderr:
         output += part
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else ""
+    return _last_line(output)
+
+
+def _last_line(output: bytes) -> str:
+    lines = output.decode("utf-8", "replace").splitlines()
+    # Exception groups frame what they say.
+    spoken = [line.strip(" |") for line in lines if any(map(str.isalpha, line))]
+    return spoken[-1] if spoken else ""
 
 
 async def kill(process: trio.Process) -> None:

@@ -1,6 +1,7 @@
 """The benchmark's harness works. What it measures is no matter of tests."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,11 +68,22 @@ async def test_a_tiny_round_measures_every_kind_of_work(compiled: Generator) -> 
 
 
 async def test_a_tiny_round_works_without_a_compiler() -> None:
-    results = await run((ECHO,), (OURS, FLOOR), Generator.fallback(), rounds=1, seconds=SECONDS)
+    works = (*WORKS, *MORE_WORKS)
 
-    for result in results[ECHO.name].values():
-        assert result.failures == []
-        assert result.samples[0].messages > 0
+    results = await run(works, (OURS,), Generator.fallback(), rounds=1, seconds=SECONDS)
+
+    for work in WORKS:
+        assert results[work.name][OURS.name].failures == []
+        assert len(results[work.name][OURS.name].samples) == 1
+    for work in MORE_WORKS:
+        assert results[work.name][OURS.name].failures == ["this needs the generator in C"]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_compiler_may_have_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", f"{os.environ.get('CC') or 'cc'} -O1")
+
+    assert Generator.compiled(tmp_path) is not None
 
 
 async def test_a_peer_that_does_not_start_is_named_with_the_reason(compiled: Generator) -> None:
@@ -100,13 +112,15 @@ def test_a_few_messages_of_many_connections_are_no_measurement(
             check_count(sample, load)
 
 
-async def test_a_wrong_echo_is_no_measurement(compiled: Generator) -> None:
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "Python"])
+async def test_a_wrong_echo_is_no_measurement(compiled: Generator, *, in_c: bool) -> None:
     # A server that sends back bytes, where a WebSocket is expected.
     masquerade = replace(FLOOR, raw=False)
+    generator = compiled if in_c else Generator.fallback()
 
-    results = await run((ECHO,), (masquerade,), compiled, rounds=1, seconds=SECONDS)
+    results = await run((ECHO,), (masquerade,), generator, rounds=1, seconds=SECONDS)
 
-    assert "the answer to the handshake is GET" in results[ECHO.name][FLOOR.name].failures[0]
+    assert "the answer to the handshake is" in results[ECHO.name][FLOOR.name].failures[0]
 
 
 async def test_a_report_has_a_table_for_each_work_and_names_the_absent(tmp_path: Path) -> None:
