@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.generator import Generator, Load, Sample
-from benchmarks.peers import PEERS, REFERENCE, Peer
+from benchmarks.options import Options
+from benchmarks.peers import PEERS, REFERENCE, ROOT, Peer
 from benchmarks.processes import BenchError
 from benchmarks.report import Report
 from benchmarks.runner import Result, check_count, count, refusal, run
@@ -170,3 +175,75 @@ def test_the_versions_of_trio_ws_say_what_is_at_work() -> None:
     assert versions["trio_ws, no speedups"]["frames"] == "python"
     assert versions["trio_ws, no poller"]["wires"] == "tasks"
     assert {"trio-ws", "trio", "frames", "wires"} == set(versions[REFERENCE])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("trio_ws", {"trio_ws"}),
+        ("trio_ws,", {"trio_ws, no speedups", "trio_ws, no poller"}),
+        ("websockets, Trio; Node ;", {"websockets, Trio", "Node ws"}),
+        (" ; ", {peer.name for peer in PEERS}),
+    ],
+)
+def test_names_and_parts_of_names_select_peers(text: str, names: set[str]) -> None:
+    options = Options.parse(["--peers", text])
+
+    assert {peer.name for peer in options.peers} == names
+    assert options.selection == ({"peers": text} if len(names) < len(PEERS) else {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--peers", "trio_wss;picows"],
+        ["--works", "idle;no such work"],
+        *(["--rounds", text] for text in ("0", "-1", "1.5")),
+        *(["--seconds", text] for text in ("0", "-1", "nan", "inf", "a")),
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_without_sense_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        Options.parse(arguments)
+
+    complaint = capsys.readouterr().err
+    assert f"error: argument {arguments[0]}: " in complaint
+    if arguments[0] in {"--peers", "--works"}:
+        assert {"  picows, uvloop", f"  {quick()[-1].name}"} & set(complaint.splitlines())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals end programs at once")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_says_so_and_overwrites_no_whole_one(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    selection = ["--peers", FLOOR.name, "--works", "1 connection", "--rounds", "1000"]
+    command = [sys.executable, "-m", "benchmarks", *selection, "--output", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as program:
+        assert program.stdout is not None
+        begun = b""
+        while FLOOR.name.encode() not in begun:
+            begun += (part := program.stdout.read(1))
+            assert part, begun
+
+        program.send_signal(number)
+        output, _ = program.communicate()
+
+    assert program.returncode == 130
+    assert b"interrupted" in output
+    assert {path.stem for path in tmp_path.iterdir()} == {"quick-selected-interrupted"}
+    text = (tmp_path / "quick-selected-interrupted.md").read_text(encoding="utf-8")
+    assert f"- selected peers: {FLOOR.name}" in text
+    assert "- interrupted" in text
+
+
+def test_a_run_of_nobody_says_who_is_absent_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--peers", "Node"])
+    monkeypatch.setenv("PATH", "")
+
+    assert "absent: Node ws: Node.js is not installed" in str(main())
