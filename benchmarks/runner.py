@@ -17,6 +17,8 @@ from benchmarks.works import Unit, Work
 
 _ENOUGH = 10  # of so many connections one message has to come back, or it is no measurement
 
+_LAST_WORD = 1  # second in which the generator says what it measured, once the client has ended
+
 Progress = Callable[[str], None]
 """Is told of each measurement, before it."""
 
@@ -189,13 +191,29 @@ def check_count(sample: Sample, load: Load) -> None:
 
 async def _measure_client(load: Load, peer: Peer, generator: Generator) -> Sample:
     assert peer.client is not None
+    sample: Sample | None = None
+    failure = BenchError("the generator said nothing")
     async with generator.face(load) as facing:
         options = [f"--port={facing.port}", f"--connections={load.connections}"]
         async with running([*peer.client, *options], peer, listens=False) as client:
-            try:
-                return await facing.measure(client.pid)
-            except BenchError as error:
-                raise await _explain(error, client, "client") from error
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, client, nursery.cancel_scope)
+                try:
+                    sample = await facing.measure(client.pid)
+                except BenchError as error:
+                    failure = error
+                nursery.cancel_scope.cancel()
+            if sample is None:
+                raise await _explain(failure, client, "client") from failure
+    return sample
+
+
+async def _cancel_after(client: Running, waiting: trio.CancelScope) -> None:
+    """Cancel the wait for a client that has ended, for which the generator would wait in vain."""
+    await client.process.wait()
+    # When all is done the client ends a moment before the generator says what it measured.
+    await trio.sleep(_LAST_WORD)
+    waiting.cancel()
 
 
 async def _explain(error: BenchError, program: Running, role: str) -> BenchError:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from benchmarks.__main__ import main
 from benchmarks.generator import Generator, Load, Sample
@@ -96,6 +97,17 @@ async def test_a_peer_that_does_not_start_is_named_with_the_reason(compiled: Gen
 
     assert "No module named" in results[ECHO.name]["broken"].failures[0]
     assert results[ECHO.name][FLOOR.name].samples
+
+
+async def test_nobody_waits_for_a_client_that_has_ended(compiled: Generator) -> None:
+    # With this Python itself does not start.
+    dead = replace(OURS, environment={"PYTHONHASHSEED": "nonsense"})
+    work = Work(name="client", load=LOAD, client=True)
+
+    with trio.fail_after(20):  # The generator itself gives up after a minute.
+        results = await run((work,), (dead,), compiled, rounds=1, seconds=SECONDS)
+
+    assert "the client ended: " in results[work.name][dead.name].failures[0]
 
 
 @pytest.mark.parametrize(
