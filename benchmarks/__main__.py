@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -11,9 +11,11 @@ import trio
 from benchmarks import machine
 from benchmarks.generator import Generator as LoadGenerator
 from benchmarks.options import Options
-from benchmarks.peers import ROOT
+from benchmarks.peers import ROOT, Peer
 from benchmarks.report import Report, table
 from benchmarks.runner import Results, count, run
+
+_UNCOMPILED = "the compiled half of trio_ws is not built here; Python does its work in all of this"
 
 _INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 
@@ -26,6 +28,14 @@ def main() -> str | int:
     lines = [f"absent: {name}: {reason}" for name, reason in absent.items()]
     if not peers:
         return "\n".join(["nobody is here to be measured", *lines])
+    lines += [
+        f"{peer.name}: frames {parts['frames']}, wires {parts['wires']}"
+        for peer in peers
+        if (parts := peer.parts())
+    ]
+    warning = _UNCOMPILED if any(peer.is_uncompiled() for peer in peers) else None
+    if warning:
+        lines.append(f"WARNING: {warning}")
     description = machine.describe()
     machine.raise_limits()
     if (pinned := machine.cores()) is not None:
@@ -33,24 +43,11 @@ def main() -> str | int:
     generator = LoadGenerator.compiled(ROOT / "build" / "bench") or LoadGenerator.fallback()
     print(f"load generator: {generator.name}", *lines, sep="\n")
     results: Results = {}
-    interrupted = False
-    # Trio knows how to stop at Ctrl-C, with the servers; so let it be asked to end in the same way.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with _progress(count(options.works, peers, options.rounds)) as progress:
-        measure = partial(
-            run,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            progress=progress,
-            results=results,
-        )
-        try:
-            trio.run(measure, options.works, peers, generator)
-        except* KeyboardInterrupt:
-            interrupted = True
+    interrupted = not _measure(options, peers, generator, results)
     report = Report(
         machine=description,
         settings={
+            **({"WARNING": warning} if warning else {}),
             "run": options.kind,
             **{f"selected {name}": text for name, text in options.selection.items()},
             "rounds": str(options.rounds),
@@ -66,14 +63,36 @@ def main() -> str | int:
     for work in options.works:
         print(f"\n{work.name}\n", *table(work, results[work.name]), sep="\n")
     # What is not the whole must not take the place of one that is.
-    parts = [options.kind, *["selected"] * bool(options.selection), *["interrupted"] * interrupted]
-    written = report.write(options.output, "-".join(parts))
+    name = options.kind + "-selected" * bool(options.selection) + "-interrupted" * interrupted
+    written = report.write(options.output, name)
     print("\nwritten:", *(path.name for path in written), "in", options.output)
     if not any(path.suffix == ".png" for path in written):
         print("no picture: matplotlib is not installed (pip install --group bench)")
     if interrupted:
         print("interrupted: all of this is incomplete")
     return _INTERRUPTED if interrupted else 0
+
+
+def _measure(
+    options: Options, peers: Sequence[Peer], generator: LoadGenerator, results: Results
+) -> bool:
+    """Fill the results; return whether they are complete."""
+    complete = True
+    # Trio knows how to stop at Ctrl-C, with the servers; so let it be asked to end in the same way.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with _progress(count(options.works, peers, options.rounds)) as progress:
+        measure = partial(
+            run,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            progress=progress,
+            results=results,
+        )
+        try:
+            trio.run(measure, options.works, peers, generator)
+        except* KeyboardInterrupt:
+            complete = False
+    return complete
 
 
 @contextmanager

@@ -17,6 +17,8 @@ _NODE = ROOT / "benchmarks" / "node"
 
 _NPM = ("ws", "bufferutil")
 
+_NO_SPEEDUPS, _NO_POLLER = "TRIO_WS_NO_SPEEDUPS", "TRIO_WS_NO_POLLER"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
@@ -29,9 +31,11 @@ class Peer:
     needs: tuple[str, ...] = ()
     """Distributions of Python that must be installed, the one that is measured first."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that switch parts of it on or off."""
+    """Variables that switch parts of it on or off, whatever is exported."""
     raw: bool = False
     """Whether it speaks no WebSocket, and gets bare bytes."""
+    only_echoes: bool = False
+    """Whether it does nothing but to echo over plain sockets."""
 
     @property
     def server(self) -> list[str]:
@@ -72,7 +76,16 @@ class Peer:
         if self.is_node:
             return {"node": _node_version(), **{name: _npm_version(name) for name in _NPM}}
         versions = {name: _version(name) or "absent" for name in self.needs}
-        return {**versions, **_kinds(tuple(self.environment))} if self.is_ours else versions
+        return {**versions, **self.parts()}
+
+    def parts(self) -> dict[str, str]:
+        """Return what parses frames and what reads sockets, if it is made of trio_ws."""
+        return _parts(tuple(self.environment.items())) if "trio-ws" in self.needs else {}
+
+    def is_uncompiled(self) -> bool:
+        """Tell whether it is to have the compiled half of trio_ws, which is not built here."""
+        wanted = self.environment.get(_NO_SPEEDUPS) == "0"
+        return wanted and self.parts()["frames"] == "python"
 
 
 @cache
@@ -96,8 +109,7 @@ def _npm_version(name: str) -> str:
 
 
 @cache
-def _kinds(switches: tuple[str, ...]) -> dict[str, str]:
-    """Return what parses frames and what reads sockets when so many switches are set."""
+def _parts(environment: tuple[tuple[str, str], ...]) -> dict[str, str]:
     program = (
         "from trio_ws._protocol.frames import implementation\n"
         "from trio_ws._transport.poller import can_poll\n"
@@ -106,7 +118,7 @@ def _kinds(switches: tuple[str, ...]) -> dict[str, str]:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={**os.environ, **dict.fromkeys(switches, "1")},
+        env={**os.environ, **dict(environment)},
         capture_output=True,
         text=True,
         check=True,
@@ -115,26 +127,35 @@ def _kinds(switches: tuple[str, ...]) -> dict[str, str]:
     return {"frames": frames, "wires": wires}
 
 
-NO_SPEEDUPS = {"TRIO_WS_NO_SPEEDUPS": "1"}
-
-NO_POLLER = {"TRIO_WS_NO_POLLER": "1"}
-
 REFERENCE = "trio_ws"
 """The peer to which the ratios refer."""
 
+
+def _switches(*, speedups: bool = True, poller: bool = True) -> dict[str, str]:
+    return {
+        _NO_SPEEDUPS: "0" if speedups else "1",
+        _NO_POLLER: "0" if poller else "1",
+    }
+
+
 PEERS = (
-    Peer(name=REFERENCE, program="trio_ws", needs=("trio-ws", "trio")),
+    Peer(
+        name=REFERENCE,
+        program="trio_ws",
+        needs=("trio-ws", "trio"),
+        environment=_switches(),
+    ),
     Peer(
         name="trio_ws, no speedups",
         program="trio_ws",
         needs=("trio-ws", "trio"),
-        environment=NO_SPEEDUPS,
+        environment=_switches(speedups=False),
     ),
     Peer(
         name="trio_ws, no poller",
         program="trio_ws",
         needs=("trio-ws", "trio"),
-        environment=NO_POLLER,
+        environment=_switches(poller=False),
     ),
     Peer(name="trio-websocket", program="trio_websocket", needs=("trio-websocket", "wsproto")),
     Peer(name="websockets, Trio", program="websockets_trio", needs=("websockets", "trio")),
@@ -149,5 +170,11 @@ PEERS = (
     Peer(name="socketify (uWebSockets)", program="socketify", needs=("socketify",)),
     Peer(name="Node ws", program="node"),
     Peer(name="floor: bare Trio stream", program="floor", needs=("trio",), raw=True),
-    Peer(name="floor: bare task and poller", program="least", needs=("trio", "trio-ws")),
+    Peer(
+        name="floor: bare task and poller",
+        program="least",
+        needs=("trio", "trio-ws"),
+        environment=_switches(),
+        only_echoes=True,
+    ),
 )

@@ -57,6 +57,8 @@ def refusal(work: Work, peer: Peer) -> str | None:
         return "has no client here"
     if peer.raw and work.load.work == "handshakes":
         return "speaks no protocol"
+    if peer.only_echoes and (work.broadcast or work.load.tls):
+        return "does nothing but to echo over plain sockets"
     return None
 
 

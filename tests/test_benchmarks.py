@@ -1,5 +1,6 @@
 """The benchmark's harness works. What it measures is no matter of tests."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from benchmarks.processes import BenchError
 from benchmarks.report import Report
 from benchmarks.runner import Result, check_count, count, refusal, run
 from benchmarks.works import Unit, Work, curves, full, quick
+
+BUILT = importlib.util.find_spec("trio_ws._protocol.speedups") is not None
 
 pytestmark = pytest.mark.network
 
@@ -44,6 +47,7 @@ MORE_WORKS = (
 )
 OURS = next(peer for peer in PEERS if peer.name == REFERENCE)
 FLOOR = next(peer for peer in PEERS if peer.raw)
+LEAST = next(peer for peer in PEERS if peer.only_echoes)
 BROKEN = Peer(name="broken", program="no_such_program")
 
 
@@ -57,16 +61,14 @@ def compiled() -> Iterator[Generator]:
 
 
 async def test_a_tiny_round_measures_every_kind_of_work(compiled: Generator) -> None:
-    works = (*WORKS, *MORE_WORKS)
+    works, peers = (*WORKS, *MORE_WORKS), (OURS, FLOOR, LEAST)
     told: list[str] = []
 
-    results = await run(
-        works, (OURS, FLOOR), compiled, rounds=1, seconds=SECONDS, progress=told.append
-    )
+    results = await run(works, peers, compiled, rounds=1, seconds=SECONDS, progress=told.append)
 
-    assert len(told) == count(works, (OURS, FLOOR), 1) == 2 * len(works) - 2
+    assert len(told) == count(works, peers, 1) == 3 * len(works) - 5
     for work in works:
-        for peer in (OURS, FLOOR):
+        for peer in peers:
             result = results[work.name][peer.name]
             assert result.failures == []
             assert result.refusal == refusal(work, peer)
@@ -184,9 +186,23 @@ def test_a_peer_that_is_not_installed_is_absent() -> None:
 def test_the_versions_of_trio_ws_say_what_is_at_work() -> None:
     versions = {peer.name: peer.versions() for peer in PEERS if peer.is_ours}
 
+    assert versions[REFERENCE]["frames"] == ("compiled" if BUILT else "python")
     assert versions["trio_ws, no speedups"]["frames"] == "python"
     assert versions["trio_ws, no poller"]["wires"] == "tasks"
     assert {"trio-ws", "trio", "frames", "wires"} == set(versions[REFERENCE])
+    assert OURS.is_uncompiled() is not BUILT
+
+
+def test_what_is_exported_changes_no_variant_of_trio_ws() -> None:
+    switches = {"TRIO_WS_NO_SPEEDUPS", "TRIO_WS_NO_POLLER"}
+
+    assert all(set(peer.environment) == switches for peer in PEERS if "trio-ws" in peer.needs)
+
+
+def test_the_second_floor_is_not_asked_for_what_it_does_not_do() -> None:
+    asked = {work.name for work in (*WORKS, *MORE_WORKS) if refusal(work, LEAST) is None}
+
+    assert asked == {"echo", "text", "at once", "handshakes", "idle", "quiet"}
 
 
 @pytest.mark.parametrize(
