@@ -12,6 +12,7 @@ from benchmarks import machine
 from benchmarks.generator import Generator as LoadGenerator
 from benchmarks.options import Options
 from benchmarks.peers import ROOT, Peer
+from benchmarks.pictures import draw
 from benchmarks.report import Report, table
 from benchmarks.runner import Results, count, run
 
@@ -64,7 +65,7 @@ def main() -> str | int:
         print(f"\n{work.name}\n", *table(work, results[work.name]), sep="\n")
     # What is not the whole must not take the place of one that is.
     name = options.kind + "-selected" * bool(options.selection) + "-interrupted" * interrupted
-    written = report.write(options.output, name)
+    written = [*report.write(options.output, name), *draw(report, options.output, name)]
     print("\nwritten:", *(path.name for path in written), "in", options.output)
     if not any(path.suffix == ".png" for path in written):
         print("no picture: matplotlib is not installed (pip install --group bench)")

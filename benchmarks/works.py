@@ -1,7 +1,7 @@
 """`Work`: what the peers are made to do, and the lists of it: quick, full, curves."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from benchmarks.generator import Load
@@ -38,6 +38,8 @@ class Work:
     """Whether it needs a server that has done nothing yet."""
     once: bool = False
     """Whether one round is enough, since noise does not touch it."""
+    picture: str = ""
+    """The picture that it has a panel in, beside that of the run."""
     curve: str = ""
     """The curve it is a point of, if any."""
     at: int = 0
@@ -102,8 +104,7 @@ def _special() -> list[Work]:
     ]
 
 
-def quick() -> list[Work]:
-    """Return the works of `make bench`."""
+def _echoes() -> list[Work]:
     return [
         echo(64, 1),
         echo(64, 100),
@@ -113,27 +114,31 @@ def quick() -> list[Work]:
         echo(_KIB, 100),
         echo(64 * _KIB, 10),
         echo(900_000, 2),
-        *_special(),
     ]
+
+
+def quick() -> list[Work]:
+    """Return the works of `make bench`."""
+    return [*_echoes(), *_special()]
 
 
 def full() -> list[Work]:
     """Return the works of `make bench FULL=1`."""
-    works = {work.name: work for work in quick()}
     sizes = (64, _KIB, 64 * _KIB, 900_000)
     matrix = itertools.product(sizes, (1, 100, 1000), (1, 16), (False, True))
-    for size, connections, in_flight, text in matrix:
-        if size * connections * in_flight <= _MOST_IN_FLIGHT:
-            work = echo(size, connections, in_flight, text=text)
-            works.setdefault(work.name, work)
-    special = {work.name for work in _special()}
-    # The matrix first, in order, then the rest.
-    return sorted(
-        works.values(),
-        key=lambda work: (
-            (1, 0, 0) if work.name in special else (0, work.load.size, work.load.connections)
+    echoes = [
+        *_echoes(),
+        *(
+            echo(size, connections, in_flight, text=text)
+            for size, connections, in_flight, text in matrix
+            if size * connections * in_flight <= _MOST_IN_FLIGHT
         ),
-    )
+    ]
+    distinct = {work.name: replace(work, picture=_size(work.load.size)) for work in echoes}
+    return [
+        *sorted(distinct.values(), key=lambda work: (work.load.size, work.load.connections)),
+        *_special(),
+    ]
 
 
 def curves() -> list[Work]:

@@ -18,8 +18,9 @@ from benchmarks.__main__ import main
 from benchmarks.generator import Generator, Load, Sample
 from benchmarks.options import Options
 from benchmarks.peers import PEERS, REFERENCE, ROOT, Peer
+from benchmarks.pictures import draw
 from benchmarks.processes import BenchError
-from benchmarks.report import Report
+from benchmarks.report import Report, summary, table
 from benchmarks.runner import Result, check_count, count, refusal, run
 from benchmarks.works import Unit, Work, curves, full, quick
 
@@ -48,6 +49,7 @@ MORE_WORKS = (
 OURS = next(peer for peer in PEERS if peer.name == REFERENCE)
 FLOOR = next(peer for peer in PEERS if peer.raw)
 LEAST = next(peer for peer in PEERS if peer.only_echoes)
+SAMPLE = Sample(messages=1000, seconds=1, cpu=0.5, own_cpu=0.2, p50=0.1, p99=0.2, memory=4096)
 BROKEN = Peer(name="broken", program="no_such_program")
 
 
@@ -119,9 +121,7 @@ async def test_nobody_waits_for_a_client_that_has_ended(compiled: Generator) -> 
 def test_a_few_messages_of_many_connections_are_no_measurement(
     messages: int, connections: int, enough: bool
 ) -> None:
-    sample = Sample(
-        messages=messages, seconds=0.5, cpu=0.5, own_cpu=0.1, p50=0.1, p99=0.2, memory=0
-    )
+    sample = replace(SAMPLE, messages=messages)
     load = Load(connections=connections, seconds=0.5)
 
     if enough:
@@ -164,6 +164,54 @@ async def test_a_report_has_a_table_for_each_work_and_names_the_absent(tmp_path:
     assert "broken, 2 times without result: it said nothing" in text
     data = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert len(data["works"][0]["peers"][REFERENCE]["samples"]) == 2
+
+
+def test_a_table_tells_how_far_the_rounds_are_apart() -> None:
+    samples = [replace(SAMPLE, cpu=cpu) for cpu in (0.2, 0.3, 0.1)]
+    results = {REFERENCE: Result(samples=samples), "once": Result(samples=[SAMPLE])}
+
+    lines = table(ECHO, results)
+
+    assert [cell.strip() for cell in lines[2].split("|")][1:4] == [REFERENCE, "200", "100 to 300"]
+    assert [cell.strip() for cell in lines[3].split("|")][1:4] == ["once", "500", "-"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ((0.2, 0.25), "The load generator had at most 25% of its core"),
+        (
+            (0.2, 0.95),
+            "The load generator had at most 20% of its core, except in: echo (95% with b)",
+        ),
+    ],
+)
+def test_a_summary_tells_where_the_generator_was_busy(shares: tuple[float, ...], said: str) -> None:
+    peers = [replace(BROKEN, name=name) for name in "ab"]
+    samples = [replace(SAMPLE, own_cpu=share) for share in shares]
+    results = {p.name: Result(samples=[s]) for p, s in zip(peers, samples, strict=True)}
+
+    assert summary([ECHO], peers, {ECHO.name: results})[-1] == said
+
+
+def test_pictures_of_a_full_run_can_be_looked_at_one_by_one(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    works = [work for work in full() if work.picture in {"", "64 B"}]
+    none, some = Result(failures=["it said nothing"]), Result(samples=[SAMPLE])
+    results = {work.name: {peer.name: none for peer in PEERS} for work in works}
+    # Of the others, one work of one peer is enough to be drawn.
+    results[works[-1].name][REFERENCE] = some
+    for work in works:
+        if work.picture:
+            results[work.name] = {peer.name: some for peer in PEERS}
+    report = Report(
+        machine={"cores": "2"}, settings={}, works=works, peers=PEERS, absent={}, results=results
+    )
+
+    drawn = draw(report, tmp_path, "full")
+
+    assert {path.name for path in drawn} == {"full.png", "full-64-B.png"}
+    assert all(image.imread(path).shape[0] <= 2500 for path in drawn)
 
 
 async def test_a_generator_that_is_misused_says_so(compiled: Generator) -> None:
