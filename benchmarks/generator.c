@@ -654,7 +654,8 @@ static void start(void) {
 /* Says goodbye, so that the server has no errors to log, and waits a moment for the answers. */
 static void finish(void) {
     static const uint8_t normal[2] = {1000 >> 8, 1000 & 0xff};
-    if (options.raw || options.work == HANDSHAKES) return;
+    /* The last two have servers of their own, which are killed. */
+    if (options.raw || options.work == HANDSHAKES || options.work == IDLE) return;
     finishing = true;
     for (uint32_t i = 0; i < options.connections; i++) {
         Connection *c = &connections[i];

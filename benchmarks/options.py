@@ -4,13 +4,15 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from benchmarks import works
 from benchmarks.peers import PEERS, ROOT, Peer
 from benchmarks.works import Work
 
 _MOST_SECONDS = 600  # more the load generator does not take
+
+_Named = TypeVar("_Named", Peer, Work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,7 @@ class Options:
     peers: Sequence[Peer]
     """Who is to do it, if it is installed."""
     selection: Mapping[str, str]
-    """The options that left out works or peers, as they were given."""
+    """The options that chose among peers and works, if any did."""
     rounds: int
     """How often each measurement is made."""
     seconds: float
@@ -43,21 +45,13 @@ class Options:
             kind, chosen, rounds, seconds = "curves", works.curves(), 3, 0.5
         else:
             kind, chosen, rounds, seconds = "quick", works.quick(), 3, 0.4
-        try:
-            peer_names = _select("--peers", given.peers, [peer.name for peer in PEERS])
-            work_names = _select("--works", given.works, [work.name for work in chosen])
-        except ValueError as error:
-            parser.error(str(error))
-        selection = {}
-        if len(peer_names) < len(PEERS):
-            selection["peers"] = given.peers
-        if len(work_names) < len(chosen):
-            selection["works"] = given.works
+        peers = [peer for peer in PEERS if not peer.is_variant or kind != "quick" or given.variants]
+        selection = {"peers": given.peers, "works": given.works}
         return cls(
             kind=kind,
-            works=[work for work in chosen if work.name in work_names],
-            peers=[peer for peer in PEERS if peer.name in peer_names],
-            selection=selection,
+            works=_select(parser, "--works", given.works, chosen) or chosen,
+            peers=_select(parser, "--peers", given.peers, PEERS) or peers,
+            selection={name: "; ".join(parts) for name, parts in selection.items() if parts},
             rounds=given.rounds or rounds,
             seconds=given.seconds or seconds,
             output=given.output,
@@ -72,12 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--full", action="store_true", help="all works, longer, and the curves")
     parser.add_argument("--curves", action="store_true", help="the curves alone")
-    parser.add_argument("--peers", metavar="NAMES", default="", help="these peers alone")
-    parser.add_argument("--works", metavar="NAMES", default="", help="these works alone")
+    parser.add_argument(
+        "--variants", action="store_true", help="trio_ws with parts switched off too"
+    )
+    parser.add_argument(
+        "--peers", type=_parts, metavar="NAMES", default=[], help="these peers alone"
+    )
+    parser.add_argument(
+        "--works", type=_parts, metavar="NAMES", default=[], help="these works alone"
+    )
     parser.add_argument("--rounds", type=_rounds, help="how often each measurement is made")
     parser.add_argument("--seconds", type=_seconds, help="how long each measurement counts")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     return parser
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";") if part.strip()]
 
 
 def _rounds(text: str) -> int:
@@ -97,19 +102,16 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _select(option: str, text: str, names: Sequence[str]) -> set[str]:
-    """Return the names that a text selects: for each part that name, or all that have it in them.
-
-    A text without parts selects all.
-
-    Raises:
-        ValueError: A part is in no name.
-    """
+def _select(
+    parser: argparse.ArgumentParser, option: str, parts: Sequence[str], among: Sequence[_Named]
+) -> list[_Named]:
+    """Return what has a part as its name, or else all that have it in their names."""
+    names = [named.name for named in among]
     selected: set[str] = set()
-    for part in filter(None, map(str.strip, text.split(";"))):
+    for part in parts:
         found = [part] if part in names else [name for name in names if part in name]
         if not found:
             listed = "".join(f"\n  {name}" for name in names)
-            raise ValueError(f"argument {option}: no name has {part!r} in it; there are:{listed}")
+            parser.error(f"argument {option}: no name has {part!r} in it; there are:{listed}")
         selected.update(found)
-    return selected or set(names)
+    return [named for named in among if named.name in selected]

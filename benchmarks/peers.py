@@ -52,9 +52,9 @@ class Peer:
         return [sys.executable, "-m", f"benchmarks.clients.{self.program}"]
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is trio_ws."""
-        return self.program == REFERENCE
+    def is_variant(self) -> bool:
+        """Whether it is trio_ws with a part of it switched off."""
+        return self.program == REFERENCE and self.name != REFERENCE
 
     @property
     def is_node(self) -> bool:

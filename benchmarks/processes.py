@@ -15,7 +15,7 @@ from benchmarks.peers import ROOT, Peer
 
 _START = 20  # seconds in which a server must listen
 
-_QUIET = 0.05  # seconds over which a server is looked at to see whether it rests
+_QUIET = 0.02  # seconds over which a server is looked at to see whether it rests
 
 _MOST_UNREST = 3  # seconds that a server may take to clean up after a work
 

@@ -80,7 +80,6 @@ def _special() -> list[Work]:
     idle = most_connections(5000)
     return [
         echo(64, 100, tls=True),
-        echo(64 * _KIB, 10, tls=True),
         echo(64, 100, client=True),
         echo(64, 100, 16, client=True),
         echo(64 * _KIB, 10, client=True),
@@ -111,7 +110,6 @@ def _echoes() -> list[Work]:
         echo(64, 1000),
         echo(64, 100, 16),
         echo(64, 100, 16, text=True),
-        echo(_KIB, 100),
         echo(64 * _KIB, 10),
         echo(900_000, 2),
     ]
@@ -137,6 +135,7 @@ def full() -> list[Work]:
     distinct = {work.name: replace(work, picture=_size(work.load.size)) for work in echoes}
     return [
         *sorted(distinct.values(), key=lambda work: (work.load.size, work.load.connections)),
+        echo(64 * _KIB, 10, tls=True),
         *_special(),
     ]
 

@@ -224,6 +224,10 @@ def test_works_have_names_of_their_own(works: list[Work]) -> None:
     assert len({work.name for work in works}) == len(works)
 
 
+def test_a_full_run_has_every_work_of_a_quick_one() -> None:
+    assert {work.name for work in quick()} < {work.name for work in full()}
+
+
 def test_a_peer_that_is_not_installed_is_absent() -> None:
     peer = replace(OURS, needs=("no-such-distribution",))
 
@@ -232,7 +236,7 @@ def test_a_peer_that_is_not_installed_is_absent() -> None:
 
 
 def test_the_versions_of_trio_ws_say_what_is_at_work() -> None:
-    versions = {peer.name: peer.versions() for peer in PEERS if peer.is_ours}
+    versions = {peer.name: peer.versions() for peer in PEERS if peer.program == REFERENCE}
 
     assert versions[REFERENCE]["frames"] == ("compiled" if BUILT else "python")
     assert versions["trio_ws, no speedups"]["frames"] == "python"
@@ -259,14 +263,23 @@ def test_the_second_floor_is_not_asked_for_what_it_does_not_do() -> None:
         ("trio_ws", {"trio_ws"}),
         ("trio_ws,", {"trio_ws, no speedups", "trio_ws, no poller"}),
         ("websockets, Trio; Node ;", {"websockets, Trio", "Node ws"}),
-        (" ; ", {peer.name for peer in PEERS}),
     ],
 )
 def test_names_and_parts_of_names_select_peers(text: str, names: set[str]) -> None:
     options = Options.parse(["--peers", text])
 
     assert {peer.name for peer in options.peers} == names
-    assert options.selection == ({"peers": text} if len(names) < len(PEERS) else {})
+    assert options.selection.keys() == {"peers"}
+
+
+def test_a_quick_run_has_no_variants_of_trio_ws_unless_they_are_wanted() -> None:
+    usual = [peer for peer in PEERS if not peer.is_variant]
+
+    assert len(usual) == len(PEERS) - 2
+    assert Options.parse(["--peers", " ; "]).peers == usual
+    assert Options.parse(["--peers", " ; "]).selection == {}
+    for option in ("--variants", "--full", "--curves"):
+        assert Options.parse([option]).peers == list(PEERS)
 
 
 @pytest.mark.parametrize(
