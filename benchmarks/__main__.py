@@ -80,6 +80,8 @@ def _measure(
     """Fill the results; return whether they are complete."""
     complete = True
     # Trio knows how to stop at Ctrl-C, with the servers; so let it be asked to end in the same way.
+    # A shell that starts it in the background would have it ignore both.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with _progress(count(options.works, peers, options.rounds)) as progress:
         measure = partial(

@@ -1,14 +1,18 @@
 """`draw`: pictures of bars, and a plot for each curve."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.peers import REFERENCE
 from benchmarks.report import Report, figure, title, value
 from benchmarks.works import Work
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _OURS, _FLOOR, _OTHERS = "#d1495b", "#9aa0a6", "#2e86ab"
 
@@ -63,7 +67,6 @@ def _draw_bars(panels: Mapping[Work, Mapping[str, float]], caption: str, path: P
     Each axis begins at a power of ten and has as many decades as the others.
     """
     from matplotlib import pyplot as plt  # noqa: PLC0415 - optional
-    from matplotlib.ticker import NullLocator  # noqa: PLC0415 - optional
 
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -82,23 +85,28 @@ def _draw_bars(panels: Mapping[Work, Mapping[str, float]], caption: str, path: P
         for values, begin in zip(panels.values(), begins, strict=True)
     )
     for axes, (work, values), begin in zip(grid.flat, panels.items(), begins, strict=False):
-        bars = axes.barh(
-            list(values), list(values.values()), color=[*map(_colour, values)], log=True
-        )
-        axes.bar_label(bars, [*map(figure, values.values())], padding=3, fontsize=8)
-        axes.set_title(work.name, fontsize=10, loc="left", fontweight="bold")
-        axes.set_xlabel(title(work), fontsize=8)
-        axes.tick_params(labelsize=8)
         powers = [10.0**power for power in range(begin, begin + decades + 1)]
-        axes.set_xlim(powers[0], powers[-1])
-        axes.set_xticks(powers, [f"{power:,g}" for power in powers])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        _draw_panel(axes, work, values, powers)
     drawing.supxlabel("\n".join(lines), x=0.005, ha="left", fontsize=8)
     drawing.savefig(path, dpi=_DPI)
     plt.close(drawing)
+
+
+def _draw_panel(
+    axes: "Axes", work: Work, values: Mapping[str, float], powers: Sequence[float]
+) -> None:
+    names, lengths = list(values), list(values.values())
+    bars = axes.barh(names, lengths, color=[_colour(name) for name in names], log=True)
+    axes.bar_label(bars, [figure(length) for length in lengths], padding=3, fontsize=8)
+    axes.set_title(work.name, fontsize=10, loc="left", fontweight="bold")
+    axes.set_xlabel(title(work), fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.set_xlim(powers[0], powers[-1])
+    axes.set_xticks(powers, [f"{power:,.9g}" for power in powers])
+    axes.set_xticks([], minor=True)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _wrapped(caption: str, width: float) -> list[str]:

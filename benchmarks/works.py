@@ -39,7 +39,7 @@ class Work:
     once: bool = False
     """Whether one round is enough, since noise does not touch it."""
     picture: str = ""
-    """The picture that it has a panel in, beside that of the run."""
+    """The picture that it has a panel in, if that is not the one of the run."""
     curve: str = ""
     """The curve it is a point of, if any."""
     at: int = 0
