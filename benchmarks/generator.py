@@ -19,6 +19,8 @@ from benchmarks.processes import BenchError, first_line, kill, last_words
 
 _SOURCE = Path(__file__).with_suffix(".c")
 
+STRETCH = 8  # times as long may a measurement take in which too little comes back
+
 _GRACE = 65  # seconds beyond those of the load, for opening connections; then it ends itself
 
 
@@ -149,7 +151,7 @@ class Generator:
         if (pinned := machine.cores()) is not None:
             machine.pin(process.pid, pinned[1])
         try:
-            with trio.move_on_after(load.warmup + load.seconds + _GRACE) as deadline:
+            with trio.move_on_after(STRETCH * (load.warmup + load.seconds) + _GRACE) as deadline:
                 yield process
         finally:
             await kill(process)

@@ -187,7 +187,7 @@ def check_count(sample: Sample, load: Load) -> None:
         BenchError: It was not.
     """
     if sample.messages * _ENOUGH < load.connections or not sample.messages:
-        within = f"within {load.seconds:g} seconds"
+        within = f"within {sample.seconds:.3g} seconds"
         raise BenchError(f"too few messages came back {within} for an average: {sample.messages}")
 
 
