@@ -2,7 +2,9 @@
 
 import gc
 import os
+import platform
 import socket
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from tempfile import TemporaryFile
@@ -485,6 +487,42 @@ async def test_so_much_is_read_as_is_expected(expected: int, read: int) -> None:
         assert poller.read(file.fileno(), expected) == content[:read]
         assert poller.read(file.fileno()) == content[read : read + READ_SIZE]
     poller.remove(1001, served)
+
+
+_LARGE_MESSAGES = """
+import resource, trio
+from trio_ws._transport.poller import current_poller
+
+def come_and_go(count):
+    for _ in range(count):
+        read = bytearray(900_000)
+        message = bytes(read)
+        del read
+        answer = bytes(memoryview(message))
+        del message, answer
+
+async def main():
+    assert current_poller() is not None
+    come_and_go(5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    come_and_go(100)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the C library of GNU")
+async def test_memory_of_large_messages_is_kept_for_the_next_ones() -> None:
+    # What is exported may be about that, too.
+    others = ("MALLOC_", "GLIBC_TUNABLES", "TRIO_WS_")
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith(others)}
+    command = [sys.executable, "-c", _LARGE_MESSAGES]
+
+    done = await trio.run_process(command, capture_stdout=True, env=environment)
+
+    # A message has some 600 pages in all.
+    assert int(done.stdout) < 100 * 60
 
 
 async def test_there_is_no_poller_without_epoll_and_kqueue(
