@@ -105,7 +105,7 @@ def _progress(total: int) -> Generator[Callable[[str], None], None, None]:
         from tqdm import tqdm  # noqa: PLC0415 - optional
     except ImportError:
         done = iter(range(total))
-        yield lambda text: print(f"[{next(done) + 1}/{total}] {text}")
+        yield lambda text: print(f"[{next(done) + 1}/{total}] {text}", flush=True)
         return
     with tqdm(total=total, unit="run", dynamic_ncols=True, file=sys.stderr) as bar:
         bar.update(0)

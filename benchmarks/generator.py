@@ -96,7 +96,7 @@ class Generator:
     @classmethod
     def compiled(cls, folder: Path) -> Self | None:
         """Compile the one in C into a folder; None if that cannot be done here."""
-        compiler = shlex.split(os.environ.get("CC") or "cc")
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
         if shutil.which(compiler[0]) is None or sys.platform != "linux":
             return None
         program = folder / "generator"

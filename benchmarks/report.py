@@ -109,7 +109,8 @@ def summary(works: Sequence[Work], peers: Sequence[Peer], results: Results) -> l
 
 
 def _generator_share(works: Sequence[Work], results: Results) -> str:
-    within, beyond = 0.0, []
+    within: list[float] = []
+    beyond: list[str] = []
     for work in works:
         if work.unit is Unit.MEMORY:
             continue
@@ -118,12 +119,14 @@ def _generator_share(works: Sequence[Work], results: Results) -> str:
             for name, result in results[work.name].items()
             if result.samples
         }
-        within = max([within, *(share for share in shares.values() if share <= _BUSY)])
+        within += [share for share in shares.values() if share <= _BUSY]
         busy = [f"{share:.0%} with {name}" for name, share in shares.items() if share > _BUSY]
         if busy:
             beyond.append(f"{work.name} ({'; '.join(busy)})")
-    text = f"The load generator had at most {within:.0%} of its core"
-    return f"{text}, except in: {'; '.join(beyond)}" if beyond else text
+    texts = [f"at most {max(within):.0%} of its core"] if within else []
+    if beyond:
+        texts.append(f"over {_BUSY:.0%} in: {'; '.join(beyond)}")
+    return f"The load generator had {', and '.join(texts)}" if texts else ""
 
 
 def _own_share(sample: Sample) -> float:

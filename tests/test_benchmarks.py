@@ -202,12 +202,14 @@ def test_a_table_tells_how_far_the_rounds_are_apart() -> None:
         ((0.2, 0.25), "The load generator had at most 25% of its core"),
         (
             (0.2, 0.95),
-            "The load generator had at most 20% of its core, except in: echo (95% with b)",
+            "The load generator had at most 20% of its core, and over 90% in: echo (95% with b)",
         ),
+        ((0.95,), "The load generator had over 90% in: echo (95% with a)"),
+        ((), ""),
     ],
 )
 def test_a_summary_tells_where_the_generator_was_busy(shares: tuple[float, ...], said: str) -> None:
-    peers = [replace(BROKEN, name=name) for name in "ab"]
+    peers = [replace(BROKEN, name=name) for name in "ab"[: len(shares)]]
     samples = [replace(SAMPLE, own_cpu=share) for share in shares]
     results = {p.name: Result(samples=[s]) for p, s in zip(peers, samples, strict=True)}
 

@@ -239,6 +239,22 @@ async def test_a_socket_that_is_cut_has_stopped_when_its_tasks_have_ended(
     assert stopped == [False]
 
 
+async def test_what_waited_for_a_write_is_forgotten_by_the_next(nursery: trio.Nursery) -> None:
+    bench, far = open_bench(nursery, capacity=16)
+    message = bytes(1000)
+    bench.write(bytes(100))
+    await wait_all_tasks_blocked()
+    bench.outgoing.push(frame := message_frame(message, masked=False))
+
+    read = b""
+    while len(read) < 100 + len(frame):
+        read += await far.receive_some()
+    await wait_all_tasks_blocked()
+
+    assert message_frame(message, masked=False) is not frame
+    bench.wire.abort()
+
+
 async def test_a_write_forgets_the_message_that_was_sent_to_many(nursery: trio.Nursery) -> None:
     message = bytes(1000)
     bench, _, _ = open_failing(nursery)

@@ -1,8 +1,9 @@
 """`message_frame`: whole messages as frames to write, and the memory of the latest one.
 
 A message that is sent to many connections is serialised for the first one, and its frame kept until
-`forget_message`, which whoever writes calls once a round. `small_frame` and `forget_frame` are
-compiled if that was possible, and then the ones written here are what tests hold them against.
+`forget_message`, which is called with every round of reading or writing, and when a line is gone.
+`small_frame` and `forget_frame` are compiled if that was possible, and then the ones written here
+are what tests hold them against.
 """
 
 import os

@@ -41,11 +41,13 @@ LARGE_READ = 1024 * 1024
 """Bytes of one read while a large frame arrives: a message of the largest size that is allowed by
 default. Every read costs a turn of all tasks, and a message in eight reads half as much again."""
 
-_KEPT_FREE = 4 * 1024 * 1024
-"""Bytes of a block that is taken and freed at once. GNU's C library takes its size for a measure:
-what was freed of smaller ones it keeps for the next, up to twice as much. Else it gives the memory
-of each large message back to the system, and the next one pays for every page of its own: a sixth
-to a quarter of all that messages of 200 kB to 1 MB cost. Elsewhere this does nothing."""
+_KEPT_FREE = 2 * 1024 * 1024
+"""Bytes of a block that is taken and freed at once: two of the largest messages that are allowed by
+default. On 64 bits GNU's C library takes its size for a measure: what was freed of smaller ones it
+keeps for the next, up to twice as much. Else it gives the memory of each large message back to the
+system, and the next one pays for every page of its own: a sixth to a quarter of all that messages
+of 200 kB to 1 MB cost. The price is that after a first peak of them memory may stay with the
+process, as it does after every later one anyway. Elsewhere this does nothing."""
 
 _MAX_BYTES = 4 * 1024 * 1024  # bytes read before all other tasks have their step
 
@@ -102,7 +104,7 @@ class Poller:
         # One buffer for all reads; whoever is handed a part of it copies what it wants to keep.
         self._buffers = [bytearray(READ_SIZE)]
         self._view = memoryview(self._buffers[0])
-        # Not a page of it is touched.
+        # Of its pages only the first is touched.
         bytes(_KEPT_FREE)
         # These are made when they are needed.
         self._large: memoryview | None = None

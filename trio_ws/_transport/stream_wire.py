@@ -105,9 +105,9 @@ class StreamWire(Wire):
 
     async def _write_all(self) -> None:
         """Write all that waits."""
-        # Whatever was sent to many in this tick has been sent by now.
-        forget_message()
         while buffers := self._outgoing.take():
+            # Whatever was sent to many in one tick has been sent by now.
+            forget_message()
             for data in buffers:
                 with memoryview(data) as view:
                     start = 0
