@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from matplotlib import image
 
 import trio_ws
 from benchmarks.__main__ import main
@@ -217,7 +218,6 @@ def test_a_summary_tells_where_the_generator_was_busy(shares: tuple[float, ...],
 
 
 def test_pictures_of_a_full_run_can_be_looked_at_one_by_one(tmp_path: Path) -> None:
-    image = pytest.importorskip("matplotlib.image")
     works = [work for work in full() if work.picture in {"", "64 B"}]
     none, some = Result(failures=["it said nothing"]), Result(samples=[SAMPLE])
     results = {work.name: {peer.name: none for peer in PEERS} for work in works}
