@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.torture.servers import figures
 from tests.torture.settings import DESCRIPTORS, DRAIN, FIGURES, RELEASED, STOP, Times
@@ -193,6 +194,8 @@ async def _main(
             elif order == FIGURES:
                 _say(figures.take(tasks, complaints, server.counts()))
         nursery.cancel_scope.cancel()
+    # Tasks that a library shares among connections end some steps after the last of them.
+    await wait_all_tasks_blocked()
     # Nobody is served any more: what there is now was left behind.
     _say(figures.take(tasks, complaints, server.counts()))
 
