@@ -157,18 +157,16 @@ class Link:
             return True
         engine, inbox = self.engine, self.inbox
         messages, size, all_taken = engine.receive_messages(data, *inbox.room)
-        if all_taken and messages:
-            # Nearly always; and nothing is left to keep.
-            self.received += len(messages)
-            inbox.extend(messages, size)
-            return True
         try:
             if messages:
                 self.received += len(messages)
                 inbox.extend(messages, size)
+                if all_taken:
+                    return True
             return self._parse()
         finally:
-            engine.keep()
+            if not all_taken:
+                engine.keep()
 
     def _parse(self) -> bool:
         """Fill the inbox from the raw bytes; tell whether the wire may read on."""
